@@ -1,0 +1,127 @@
+/**
+ * Every bound in the system, each with its reason. A bound that a user may change has its default here and
+ * its setting in `config`. Units are in the name (`_MS`, `_BYTES`) or said.
+ */
+
+const KiB = 1024
+const MiB = 1024 * KiB
+
+// ── Tunnel: before it has proved itself ─────────────────────────────────────────────────────────────────
+
+/** A tunnel must prove itself before it costs more than this. One TLS 1.3 handshake fits ten times over a 500 ms link. */
+export const HANDSHAKE_MS = 10_000
+/** What a peer may send before `welcome`: one control message. */
+export const UNAUTHENTICATED_BYTES = 64 * KiB
+/** Connections to the tunnel port that are not yet a tunnel: at ≈40 KiB of TLS state each, 40 MiB. */
+export const UNAUTHENTICATED_CONNECTIONS = 1024
+/** The same per address (IPv6: /64): a whole office behind one NAT may redial at once, a flood from one host may not fill the table. */
+export const UNAUTHENTICATED_PER_ADDRESS = 128
+
+// ── Tunnel: liveness and control ────────────────────────────────────────────────────────────────────────
+
+/** Seconds of silence before a ping: dead in twice that, 10 s. A peer's wish is clamped to MIN..MAX. */
+export const KEEPALIVE_SECONDS = 5
+export const KEEPALIVE_SECONDS_MIN = 1
+export const KEEPALIVE_SECONDS_MAX = 10
+/** An older tunnel of an instance that dials again is asked at once; silent this long, it gets no new streams. */
+export const PROBE_MS = 2_000
+/** One control message. 400 services of the longest names fit. */
+export const CONTROL_MESSAGE_BYTES = 64 * KiB
+/** Unsent control bytes to a peer that does not read them; past it the tunnel ends. */
+export const CONTROL_QUEUE_BYTES = 256 * KiB
+/** Control messages per second a peer may send, and at once: a real one sends a handful per hour, `unreached` apart. */
+export const CONTROL_MESSAGES_PER_SECOND = 1_000
+export const CONTROL_MESSAGES_BURST = 5_000
+/** Services that one tunnel may register. */
+export const SERVICES_PER_TUNNEL = 1_000
+/** Longest pause before dialling again that a gateway may ask for. */
+export const RETRY_AFTER_SECONDS_MAX = 300
+/** Longest drain that a peer or user may ask for. */
+export const DRAIN_MS_MAX = 600_000
+export const DRAIN_MS = 30_000
+/** Tunnels that a client keeps to one configured gateway (its workers); past it one warning. */
+export const TUNNELS_PER_GATEWAY = 64
+/** Text from a peer or visitor, in characters, when it is printed. */
+export const PEER_TEXT_CHARACTERS = 200
+
+// ── Mux ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What plain yamux grants each new stream; a peer that states no `streamWindow` is counted at this. */
+export const YAMUX_WINDOW_BYTES = 256 * KiB
+/** First window of a stream: 5 000 stalled visitors hold 320 MB at most, not 1.3 GB. */
+export const STREAM_WINDOW_BYTES = 64 * KiB
+/** Fills 500 Mbit/s over a 100 ms round trip (6.3 MB); past it one slow visitor would hold memory meant for many. */
+export const STREAM_WINDOW_MAX_BYTES = 8 * MiB
+/** Window granted beyond the first one, over all streams of a tunnel: eight downloads at full window. */
+export const TUNNEL_WINDOW_MAX_BYTES = 64 * MiB
+/** A frame's payload: with its 12-byte header it fills one TLS record of 16 KiB. */
+export const FRAME_PAYLOAD_BYTES = 16 * KiB - 12
+/** Bytes a stream queues before `write` says to wait: what one read of a socket brings. */
+export const STREAM_QUEUE_BYTES = 64 * KiB
+/** Bytes handed to the tunnel's socket at a time: more would only delay the small stream behind them. */
+export const TUNNEL_WRITE_BYTES = 256 * KiB
+/** Streams opened and not yet acknowledged; the value of hashicorp/yamux, whose accept queue overflows past it. */
+export const UNACKNOWLEDGED_STREAMS = 256
+/** Live streams of one tunnel. */
+export const STREAMS_PER_TUNNEL = 65_536
+/** Stream ids at which a tunnel is replaced: 2³⁰ of 2³¹, a year at 60 visitors/s. */
+export const STREAM_ID_DRAIN = 2 ** 30
+/** Frames that carry nothing (pings, empty data, empty window updates) per second, and at once. */
+export const EMPTY_FRAMES_PER_SECOND = 100
+export const EMPTY_FRAMES_BURST = 1_000
+/** Closed stream ids remembered with the window that their peer may still use up. */
+export const CLOSED_STREAMS_REMEMBERED = 4_096
+
+// ── Visitors ────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A visitor of a route whose client is away waits this long. */
+export const HOLD_MS = 10_000
+/** Only routes that were live this recently hold their visitors; longer absent, they get an answer at once. */
+export const HOLD_RECENT_MS = 600_000
+/** Read from a held visitor, so that its leaving is seen, and kept for another try until an answer begins. */
+export const HELD_BYTES = 16 * KiB
+export const HELD_VISITORS = 1_024
+export const HELD_PER_ROUTE = 512
+export const HELD_PER_ADDRESS = 64
+/** Held visitors let go per loop turn when their client is back: a stampede would fell it again. */
+export const RELEASE_PER_TURN = 32
+/** Visitors in all, and per address (IPv6: /64). */
+export const VISITORS = 16_384
+export const VISITORS_PER_ADDRESS = 1_024
+/** TCP keepalive on visitors and targets: finds a host that vanished without a word. */
+export const TCP_KEEPALIVE_MS = 60_000
+/** Idle `http` visitors are let go; `tcp` ones never unless the service says so. */
+export const HTTP_IDLE_MS = 600_000
+/** Descriptors that visitors and targets never take: tunnels, listeners, state, admin. */
+export const RESERVED_DESCRIPTORS = 256
+
+// ── Client ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Back-off between dials, full jitter: BASE doubles to MAX, which is under HOLD_MS so that held visitors see the client back. */
+export const BACKOFF_BASE_MS = 250
+export const BACKOFF_MAX_MS = 5_000
+/** A tunnel that lasted this long resets the back-off. */
+export const BACKOFF_RESET_MS = 10_000
+/** A target that does not answer a dial. */
+export const TARGET_CONNECT_MS = 10_000
+/** Streams that a client serves, per service and in all. */
+export const STREAMS_PER_SERVICE = 8_192
+export const STREAMS_PER_CLIENT = 16_384
+/** A refused service is asked for again this often. */
+export const REFUSED_RETRY_MS = 60_000
+
+// ── State and local control ─────────────────────────────────────────────────────────────────────────────
+
+/** A local command that gets no answer in this time changes nothing. */
+export const LOCAL_CALL_MS = 5_000
+/** One request or answer on a local control socket. */
+export const LOCAL_MESSAGE_BYTES = 4 * MiB
+/** Longest socket path; Node 20 silently cuts longer ones. */
+export const SOCKET_PATH_BYTES = 107
+/** A configuration file; larger ones are a mistake. */
+export const CONFIG_BYTES = 1 * MiB
+/** Invites that are alive at once, and machines that may be enrolled. */
+export const INVITES = 1_000
+export const ENROLLED_CLIENTS = 100_000
+export const INVITE_EXPIRES_MS = 24 * 3_600_000
+export const INVITE_USES_MAX = 10_000
