@@ -41,6 +41,8 @@ export const DRAIN_MS_MAX = 600_000
 export const DRAIN_MS = 30_000
 /** Tunnels that a client keeps to one configured gateway (its workers); past it one warning. */
 export const TUNNELS_PER_GATEWAY = 64
+/** An orderly close waits this long for its last bytes to leave. */
+export const ORDERLY_CLOSE_MS = 2_000
 /** Text from a peer or visitor, in characters, when it is printed. */
 export const PEER_TEXT_CHARACTERS = 200
 

@@ -1,0 +1,112 @@
+import { type Server, type Socket, createServer } from 'node:net'
+import { type SecureContext, TLSSocket } from 'node:tls'
+import type { Identity, Pin } from '../identity/index.ts'
+import { HANDSHAKE_MS, UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_PER_ADDRESS } from '../limits.ts'
+import { addressKey, closeServer, listenOn, plainAddress } from '../net/index.ts'
+import { TUNNEL_ALPN, pinOfPeer, tunnelContext } from './tls.ts'
+import { WaitingList } from './waiting-list.ts'
+
+export interface TunnelListenerOptions {
+  identity: Identity
+  /**
+   * A peer has finished the handshake and shown that it holds the key of `pin`; nothing else about it is known.
+   * The callee owns `socket`. Its place among the unauthenticated is kept until it calls `authenticated`; by
+   * then, at the latest 10 s after the connection came, it must have made up its mind, or the socket is destroyed.
+   */
+  accept(socket: TLSSocket, pin: Pin, authenticated: () => void): void
+  /** Somebody who was no client: closed, and this is why. For a debug line. */
+  turnedAway(address: string, why: string): void
+}
+
+/**
+ * The gateway's door for clients. Accepting never waits for a handshake; who has not proved itself is
+ * bounded in all, per address and in time, the oldest dropped first.
+ */
+export class TunnelListener {
+  readonly #options: TunnelListenerOptions
+  readonly #server: Server
+  readonly #context: SecureContext
+  readonly #unauthenticated = new WaitingList<Socket>({
+    total: UNAUTHENTICATED_CONNECTIONS,
+    perAddress: UNAUTHENTICATED_PER_ADDRESS,
+    patience: HANDSHAKE_MS,
+  })
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(options: TunnelListenerOptions) {
+    this.#options = options
+    this.#context = tunnelContext(options.identity)
+    this.#server = createServer({ noDelay: true }, this.#onConnection)
+  }
+
+  /** Connections that have not become a tunnel yet. */
+  get waiting(): number {
+    return this.#unauthenticated.size
+  }
+
+  /** Rejects with `address_in_use` and the like. */
+  listen(address: { host?: string | undefined; port: number }): Promise<{ host: string; port: number }> {
+    return listenOn(this.#server, address)
+  }
+
+  /** Stops accepting and drops the unauthenticated; tunnels are their owners'. */
+  async close(): Promise<void> {
+    clearTimeout(this.#timer)
+    for (const raw of this.#unauthenticated.clear()) raw.destroy()
+    await closeServer(this.#server)
+  }
+
+  #onConnection = (raw: Socket): void => {
+    const address = plainAddress(raw.remoteAddress ?? 'unknown')
+    const drop = (why: string): void => {
+      raw.destroy()
+      this.#options.turnedAway(address, why)
+    }
+    const evicted = this.#unauthenticated.add(raw, addressKey(address), performance.now())
+    if (evicted !== undefined) {
+      evicted.destroy()
+      this.#options.turnedAway(plainAddress(evicted.remoteAddress ?? 'unknown'), 'too many connections that did not log in')
+    }
+    this.#arm()
+    raw.on('close', () => this.#unauthenticated.remove(raw))
+
+    const socket = new TLSSocket(raw, {
+      isServer: true,
+      secureContext: this.#context,
+      requestCert: true,
+      // The peer's certificate is self-signed; its key is checked by the owner, once the handshake has proved it.
+      rejectUnauthorized: false,
+      ALPNProtocols: [TUNNEL_ALPN],
+    })
+    const onError = (error: NodeJS.ErrnoException): void => drop(error.code ?? error.message)
+    socket.on('error', onError)
+    socket.once('secure', () => {
+      const pin = pinOfPeer(socket)
+      // A peer without a certificate, or without our ALPN, gets this far: close it.
+      if (socket.alpnProtocol !== TUNNEL_ALPN) drop('a TLS client without our protocol')
+      else if (pin === undefined) drop('a TLS client without an Ed25519 certificate')
+      else {
+        this.#options.accept(socket, pin, () => this.#unauthenticated.remove(raw))
+        // The owner has put its own handler by now.
+        socket.off('error', onError)
+      }
+    })
+  }
+
+  #arm(): void {
+    if (this.#timer !== undefined) return
+    const next = this.#unauthenticated.next
+    if (next === undefined) return
+    this.#timer = setTimeout(this.#expire, Math.max(1, next - performance.now()))
+    this.#timer.unref()
+  }
+
+  #expire = (): void => {
+    this.#timer = undefined
+    for (const raw of this.#unauthenticated.expire(performance.now())) {
+      raw.destroy()
+      this.#options.turnedAway(plainAddress(raw.remoteAddress ?? 'unknown'), `no login within ${HANDSHAKE_MS / 1000} s`)
+    }
+    this.#arm()
+  }
+}
