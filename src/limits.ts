@@ -27,6 +27,14 @@ export const KEEPALIVE_SECONDS_MAX = 10
 export const PROBE_MS = 2_000
 /** One control message. 400 services of the longest names fit. */
 export const CONTROL_MESSAGE_BYTES = 64 * KiB
+/** What a `hello` may fill of it: with lengths and frame headers it must stay under UNAUTHENTICATED_BYTES. */
+export const HELLO_BYTES = 60 * KiB
+/** A name, host, path or id in a control message: a DNS name's 253 fit. What each may hold is the gateway's to say. */
+export const CONTROL_TEXT_CHARACTERS = 255
+/** A service's URL: scheme, the longest host, port and path. */
+export const URL_CHARACTERS = 1_024
+/** A stream's PROXY header, from either side: every TLV at its longest takes a quarter of it. */
+export const PROXY_HEADER_BYTES = 4 * KiB
 /** Unsent control bytes to a peer that does not read them; past it the tunnel ends. */
 export const CONTROL_QUEUE_BYTES = 256 * KiB
 /** Control messages per second a peer may send, and at once: a real one sends a handful per hour, `unreached` apart. */
@@ -50,6 +58,8 @@ export const PEER_TEXT_CHARACTERS = 200
 
 /** What plain yamux grants each new stream; a peer that states no `streamWindow` is counted at this. */
 export const YAMUX_WINDOW_BYTES = 256 * KiB
+/** The least first window that a peer may state: below it headers alone would stall. */
+export const STREAM_WINDOW_MIN_BYTES = 4 * KiB
 /** First window of a stream: 5 000 stalled visitors hold 320 MB at most, not 1.3 GB. */
 export const STREAM_WINDOW_BYTES = 64 * KiB
 /** Fills 500 Mbit/s over a 100 ms round trip (6.3 MB); past it one slow visitor would hold memory meant for many. */
@@ -127,3 +137,16 @@ export const INVITES = 1_000
 export const ENROLLED_CLIENTS = 100_000
 export const INVITE_EXPIRES_MS = 24 * 3_600_000
 export const INVITE_USES_MAX = 10_000
+/** Addresses in an invite (IPv4, IPv6, a name, one spare), and bytes of each: the text stays one pasted line. */
+export const INVITE_ADDRESSES = 4
+export const INVITE_ADDRESS_BYTES = 255
+/** Text that is looked at as an invite: the longest one, and as much again of line breaks around and in it. */
+export const INVITE_TEXT_CHARACTERS = 4_096
+/** A spent invite is remembered this long past its expiry, so that whoever comes late is told why. */
+export const INVITE_REMEMBERED_MS = 7 * 24 * 3_600_000
+/** Revoked keys that are told so; the oldest are forgotten first and become unknown ones. */
+export const REVOKED_KEYS = 100_000
+/** Machines or state folders remembered per key: two already mean that it was copied. */
+export const INSTANCES_PER_KEY = 4
+/** Routes that one name owns: a full tunnel twice over. Each port keeps a listening socket while its owner is away. */
+export const ROUTES_PER_NAME = 2_000
