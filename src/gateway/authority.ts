@@ -1,0 +1,434 @@
+import type { Grant } from '../config/index.ts'
+import { TunnelError, userError } from '../errors.ts'
+import { checkName, type Pin } from '../identity/index.ts'
+import { ENROLLED_CLIENTS } from '../limits.ts'
+import type { ServiceOffer } from '../protocol/index.ts'
+import { Enrolments } from './enrolments.ts'
+import { Grants } from './grants.ts'
+import { Invites } from './invites.ts'
+import { Owners } from './owners.ts'
+import type { AuthorityRecord, Enrolment, Invitation } from './record.ts'
+import { parseRoute, type Route, tcpRoute } from './route.ts'
+
+export { type AuthorityRecord, authoritySchema } from './record.ts'
+
+export interface InviteMade {
+  /** 8 hex characters: what logs call it. */
+  id: string
+  name: string
+  /** Keys already enrolled under the name: the new machine will share their visitors. For the warning on stderr. */
+  sharesWith: Pin[]
+}
+
+export interface Redeemed {
+  name: string
+  /** True when the key was enrolled already: its `welcome` was lost, and no use was taken. */
+  again: boolean
+  inviteId: string
+  usesLeft: number
+}
+
+export interface Revoked {
+  /** Their tunnels are to be cut at once. */
+  keys: Pin[]
+  /** Names taken away whole. */
+  names: string[]
+  /** Routes that were released with them: their services are withdrawn, their visitors cut. */
+  routes: Route[]
+}
+
+/** The name that a gateway serves whose operator said nothing else. */
+const HOME = 'home'
+
+/**
+ * Who may do what on this gateway: invites, enrolled and revoked keys, owners of routes, and the grants of
+ * the configuration they are held against (4-security.md A and B).
+ *
+ * Pure: the time comes in (epoch ms), a record goes out. **Nobody is told an answer before it is on disk**:
+ * after each call the caller writes `record` if what it last wrote is older than `revision`, waits for that,
+ * and then answers. When the write fails the caller answers with that failure; the change stays in memory and
+ * goes to disk with the next write, which is harmless, since nobody acted on it and asking again gives the same.
+ * `sightings` counts what may reach the disk late (last seen, live, gone).
+ *
+ * Errors for a person at the gateway have scope `process`, those for a machine that enrolls `tunnel`, those for
+ * one service `stream`; all print as they are and carry no secret.
+ */
+export class Authority {
+  /** Changes that must be on disk before anybody is told of them. */
+  revision = 0
+  /** Changes that may be written a little later; losing the last ones in a crash costs nothing but a guess. */
+  sightings = 0
+  /** Ports that the gateway itself listens on, which nobody is granted. The caller sets it. */
+  reservedPorts: ReadonlySet<number> = new Set()
+
+  readonly #invites: Invites
+  readonly #enrolments: Enrolments
+  readonly #owners: Owners
+  #grants: Grants
+
+  /** `record` as `authoritySchema` read it, undefined on a first run; `grants` undefined when the file has none. */
+  constructor(record: AuthorityRecord | undefined, grants: ReadonlyMap<string, Grant> | undefined) {
+    this.#invites = new Invites(record?.invites ?? [])
+    this.#enrolments = new Enrolments(record?.enrolled ?? [], record?.revoked ?? [])
+    this.#owners = new Owners(record?.owners ?? [])
+    this.#grants = new Grants(grants)
+  }
+
+  /** A copy of all that must outlive the process, as `authoritySchema` reads it. Built on each call. */
+  get record(): AuthorityRecord {
+    return {
+      version: 1,
+      invites: this.#invites.all.map((invite) => ({ ...invite })),
+      ...this.#enrolments.record,
+      owners: [...this.#owners.all].map((owned) => ({ ...owned })),
+    }
+  }
+
+  // ── Invites ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** True while nobody ever joined: the gateway then shows a first invite on a terminal. */
+  get needsFirstInvite(): boolean {
+    return this.#enrolments.size === 0
+  }
+
+  /**
+   * Makes an invite. Without `name` it is for `home`, while no other name is enrolled. Throws `usage` (numbers,
+   * no name where one is needed, a second name without grants, too many invites) or `not_granted`.
+   */
+  createInvite(invite: {
+    name?: string
+    uses: number
+    /** Epoch ms. */
+    expiresAt: number
+    /** SHA-256 of the secret, hex. */
+    secretHash: string
+    now: number
+  }): InviteMade {
+    const name = invite.name ?? this.#nameUnsaid()
+    this.#checkInvitable(name, invite.now)
+    const made = this.#make({ ...invite, name, first: false })
+    // A first-run invite that nobody used was a guess at the name; an operator who names another one corrects it.
+    if (!this.#grants.some) this.#invites.void((other) => other.first && other.name !== name)
+    return made
+  }
+
+  /**
+   * The invite shown at a first run: one use, voids the one shown before. Undefined when somebody has joined
+   * already, or when the grants leave open for whom it would be.
+   */
+  createFirstInvite(invite: { expiresAt: number; secretHash: string; now: number }): InviteMade | undefined {
+    if (!this.needsFirstInvite) return undefined
+    const { names } = this.#grants
+    const name = this.#grants.has(HOME) ? HOME : names.length === 1 ? names[0] : undefined
+    if (name === undefined || this.#secondName(name, invite.now) !== undefined) return undefined
+    const made = this.#make({ ...invite, name, uses: 1, first: true })
+    this.#invites.void((other) => other.first && other.hash !== invite.secretHash)
+    return made
+  }
+
+  /**
+   * Enrolls `key` under the name of the invite whose secret this is; the caller has seen proof of the key.
+   * The same key again is told the same and takes no use. Throws `revoked`, `invite_invalid`, `invite_expired`,
+   * `invite_used` or `overloaded`.
+   */
+  redeem(by: { secretHash: string; key: Pin; instance?: string; now: number }): Redeemed {
+    const { key, now } = by
+    if (this.#enrolments.revoked(key) !== undefined) throw enrolling('revoked', REVOKED)
+    const invite = this.#invites.find(by.secretHash)
+    if (invite === undefined) {
+      throw enrolling('invite_invalid', `this gateway does not know this invite: ${NEW_INVITE}`)
+    }
+    const enrolled = this.#enrolments.of(key)
+    if (enrolled !== undefined) return this.#redeemAgain(enrolled, invite)
+
+    this.#checkUsable(invite, now)
+    if (this.#enrolments.size >= ENROLLED_CLIENTS) {
+      const detail = `${ENROLLED_CLIENTS} machines are enrolled, the most there may be: revoke some on the gateway`
+      throw enrolling('overloaded', detail)
+    }
+    this.#invites.use(invite, key)
+    this.#enrolments.add({ key, name: invite.name, invite: invite.id, now })
+    if (by.instance !== undefined) this.#enrolments.seen(key, by.instance, now)
+    this.revision++
+    return { name: invite.name, again: false, inviteId: invite.id, usesLeft: invite.left }
+  }
+
+  #redeemAgain(enrolled: Enrolment, invite: Invitation): Redeemed {
+    if (enrolled.name !== invite.name) {
+      const detail = `this machine is enrolled as "${enrolled.name}" and the invite is for "${invite.name}": join with a state folder of its own (--state DIR)`
+      throw enrolling('invite_invalid', detail)
+    }
+    return { name: enrolled.name, again: true, inviteId: invite.id, usesLeft: invite.left }
+  }
+
+  #checkUsable(invite: Invitation, now: number): void {
+    if (invite.voided) {
+      throw enrolling('invite_invalid', `this invite was taken back: ${NEW_INVITE}`)
+    }
+    if (invite.left <= 0) {
+      const others = invite.uses > 1 ? `; the other ${invite.uses - 1}: \`blindgate clients\`` : ''
+      const detail = `this invite was used by ${invite.lastKey}: if that was not you, run \`blindgate revoke ${invite.lastKey}\` on the gateway${others}; ${NEW_INVITE}`
+      throw enrolling('invite_used', detail)
+    }
+    if (now >= invite.expiresAt) {
+      const at = new Date(invite.expiresAt).toISOString()
+      throw enrolling('invite_expired', `this invite expired at ${at}: ${NEW_INVITE}`)
+    }
+    const other = this.#servedInstead(invite.name)
+    if (other !== undefined) {
+      throw enrolling(
+        'invite_invalid',
+        `this gateway serves one name, and not "${invite.name}": ${toGrant(other, invite.name)}`,
+      )
+    }
+  }
+
+  #make(invite: {
+    name: string
+    uses: number
+    expiresAt: number
+    secretHash: string
+    first: boolean
+    now: number
+  }): InviteMade {
+    const { id, name } = this.#invites.add(invite, invite.now)
+    this.revision++
+    return { id, name, sharesWith: this.#enrolments.keysOf(name) }
+  }
+
+  #nameUnsaid(): string {
+    const others = this.#enrolments.names.filter((name) => name !== HOME)
+    if (others.length === 0 && this.#grants.has(HOME)) return HOME
+    const names = others.length > 0 ? this.#enrolments.names : this.#grants.names
+    throw userError('usage', `say for whom the invite is: --name NAME (there is ${quoted(names)})`)
+  }
+
+  #checkInvitable(name: string, now: number): void {
+    checkName(name)
+    if (!this.#grants.has(name)) {
+      const detail = `"${name}" has no grant: add [grant.${name}] with types, hosts and ports to gateway.toml, SIGHUP the gateway, and invite again`
+      throw userError('not_granted', detail)
+    }
+    const other = this.#secondName(name, now)
+    if (other !== undefined) {
+      throw userError('usage', `this gateway serves one name, "${other}": ${toGrant(other, name)}`)
+    }
+  }
+
+  /** Without grants there is one name: that of the enrolled, of the owners, or of an invite made on purpose. */
+  #secondName(name: string, now: number): string | undefined {
+    if (this.#grants.some) return undefined
+    const invited = this.#invites.alive(now).filter((invite) => !invite.first)
+    const names = [...this.#enrolments.names, ...this.#owners.names, ...invited.map((invite) => invite.name)]
+    return names.find((other) => other !== name)
+  }
+
+  /** The one name served without grants, when it is not `name`. */
+  #servedInstead(name: string): string | undefined {
+    if (this.#grants.some) return undefined
+    const served = this.#enrolments.firstName ?? this.#owners.names[0]
+    return served === name ? undefined : served
+  }
+
+  // ── Keys ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Who dials with this key: a name, `revoked`, or undefined for a stranger. */
+  identify(key: Pin): { name: string } | 'revoked' | undefined {
+    const enrolled = this.#enrolments.of(key)
+    if (enrolled !== undefined) return { name: enrolled.name }
+    return this.#enrolments.revoked(key) === undefined ? undefined : 'revoked'
+  }
+
+  /** The enrolled machines, oldest first. Copies. */
+  get clients(): Enrolment[] {
+    return this.#enrolments.record.enrolled
+  }
+
+  /** Notes that an enrolled key dialled, from which instance. */
+  seen(key: Pin, instance: string, now: number): void {
+    if (this.#enrolments.seen(key, instance, now)) this.sightings++
+  }
+
+  /**
+   * Takes away a name (its keys, invites and routes) or one key (and the invite that enrolled it; its name keeps
+   * the routes). A key may be cut short after 8 characters. Revoking twice gives the same keys.
+   * Throws `not_found` with what there is, and `usage` for a short or ambiguous key.
+   */
+  revoke(nameOrKey: string, now: number): Revoked {
+    return nameOrKey.startsWith('sha256:')
+      ? this.#revokeKey(nameOrKey, now)
+      : this.#revokeName(nameOrKey, now)
+  }
+
+  #revokeKey(text: string, now: number): Revoked {
+    const key = this.#enrolments.match(text)
+    const enrolled = this.#enrolments.of(key)
+    if (enrolled !== undefined) {
+      this.#invites.void((invite) => invite.id === enrolled.invite)
+      this.#enrolments.revoke(key, now)
+      this.revision++
+    }
+    return { keys: [key], names: [], routes: [] }
+  }
+
+  #revokeName(name: string, now: number): Revoked {
+    const keys = this.#enrolments.keysOf(name)
+    const routes = this.#owners.routesOf(name)
+    const voided = this.#invites.void((invite) => invite.name === name)
+    if (keys.length + routes.length + voided === 0) {
+      throw userError('not_found', `there is no name "${name}": there is ${quoted(this.names)}`)
+    }
+    for (const key of keys) this.#enrolments.revoke(key, now)
+    for (const route of routes) this.#owners.release(route)
+    this.revision++
+    return { keys, names: [name], routes }
+  }
+
+  /** Names that have a key or a route. */
+  get names(): string[] {
+    return [...new Set([...this.#enrolments.names, ...this.#owners.names])]
+  }
+
+  // ── Owners ────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Makes `name` the owner of a route, or finds that it is. Ask `mayOffer` first: a claim alone does not look at
+   * grants. Throws `route_taken` and `too_many_services`.
+   */
+  claim(route: Route, name: string): void {
+    if (this.#owners.claim(route, name)) this.revision++
+  }
+
+  ownerOf(route: Route): string | undefined {
+    return this.#owners.ownerOf(route)
+  }
+
+  routesOf(name: string): Route[] {
+    return this.#owners.routesOf(name)
+  }
+
+  /** All owned routes with their owners: what listeners to keep open, and what `status` shows. */
+  get owners(): { route: Route; name: string }[] {
+    return [...this.#owners.all].map(({ route, name }) => ({ route, name }))
+  }
+
+  /** Frees a route for others, at the operator's word; returns whose it was. Throws `usage` and `not_found`. */
+  release(route: string): string {
+    parseRoute(route)
+    const name = this.#owners.release(route)
+    if (name === undefined) {
+      const routes = [...this.#owners.all].map((owned) => owned.route)
+      throw userError('not_found', `nobody owns ${route}: there is ${quoted(routes)}`)
+    }
+    this.revision++
+    return name
+  }
+
+  /** Frees a route at its owner's word. False, and nothing changes, when it is not its owner's. */
+  releaseBy(name: string, route: Route): boolean {
+    if (this.#owners.ownerOf(route) !== name) return false
+    this.#owners.release(route)
+    this.revision++
+    return true
+  }
+
+  /** The port kept for a `tcp` service without one, while its grant still covers it. */
+  portFor(name: string, service: string): number | undefined {
+    const port = this.#owners.keptPort(name, service)
+    return port !== undefined && this.covers(name, tcpRoute(port)) ? port : undefined
+  }
+
+  /** Claims a port and keeps it for (name, service). Throws as `claim`. */
+  keepPort(name: string, service: string, port: number): void {
+    if (this.#owners.keepPort(name, service, port)) this.revision++
+  }
+
+  /**
+   * The lowest port of the grant that nobody owns, the gateway does not use and `inUse` does not have (ports that
+   * could not be opened). Throws `port_in_use` when there is none.
+   */
+  lowestFreePort(name: string, inUse: ReadonlySet<number>): number {
+    const port = this.#grants.lowestPort(
+      name,
+      (port) => inUse.has(port) || this.reservedPorts.has(port) || this.ownerOf(tcpRoute(port)) !== undefined,
+    )
+    if (port !== undefined) return port
+    const detail = `no port of the grant of "${name}" (${this.#grants.portsOf(name)}) is free: free one with \`blindgate release tcp:PORT\` on the gateway, or grant more`
+    throw new TunnelError('port_in_use', { scope: 'stream', remote: true, detail })
+  }
+
+  // ── Grants ────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Throws `not_granted`, `unsupported` or `bad_service` unless the grant of `name` covers the offer. */
+  mayOffer(name: string, offer: ServiceOffer): void {
+    const other = this.#servedInstead(name)
+    if (other !== undefined) {
+      const detail = `this gateway serves one name, and not "${name}": ${toGrant(other, name)}`
+      throw new TunnelError('not_granted', { scope: 'stream', remote: true, detail })
+    }
+    this.#grants.check(name, offer, this.reservedPorts)
+  }
+
+  /** True while the grant of `name` has room for `route`. */
+  covers(name: string, route: Route): boolean {
+    return this.#servedInstead(name) === undefined && this.#grants.covers(name, route, this.reservedPorts)
+  }
+
+  /**
+   * Owned routes that the grants, as they are now, do not cover: nothing is served there and no listener kept.
+   * They stay their owner's until released.
+   */
+  get uncovered(): { route: Route; name: string }[] {
+    return this.owners.filter(({ route, name }) => !this.covers(name, route))
+  }
+
+  /** Takes the grants of a reloaded file; returns the routes that were covered and no longer are, to be withdrawn. */
+  setGrants(grants: ReadonlyMap<string, Grant> | undefined): { route: Route; name: string }[] {
+    const before = new Set(this.uncovered.map(({ route }) => route))
+    this.#grants = new Grants(grants)
+    return this.uncovered.filter(({ route }) => !before.has(route))
+  }
+
+  // ── Presence ──────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A route has a client. Only for owned routes. */
+  markLive(route: Route): void {
+    if (this.#owners.markLive(route)) this.sightings++
+  }
+
+  /** A route has lost its last client. */
+  markGone(route: Route, now: number): void {
+    if (this.#owners.markGone(route, now)) this.sightings++
+  }
+
+  /** True while visitors of a route are worth holding: it is live, or was within `HOLD_RECENT_MS`. */
+  recent(route: Route, now: number): boolean {
+    return this.#owners.recent(route, now)
+  }
+
+  /** Call once at start: what was live when the record was written has just left. */
+  restarted(now: number): void {
+    if (this.#owners.restarted(now)) this.sightings++
+  }
+}
+
+const NEW_INVITE = 'make a new one with `blindgate invite` on the gateway'
+const REVOKED =
+  'this key was revoked on the gateway: to come back, join with a new key (a new invite, and --state with an empty folder)'
+
+function toGrant(one: string, other: string): string {
+  return `for a second one give each a grant in gateway.toml, [grant.${one}] and [grant.${other}], with types = ["http", "tcp"], hosts = ["*"] for the one that gets the default route, and ports = ["8000-8100"]`
+}
+
+function quoted(names: readonly string[]): string {
+  if (names.length === 0) return 'none yet'
+  const shown = names.slice(0, 8).map((name) => `"${name}"`)
+  return names.length > 8 ? `${shown.join(', ')} and ${names.length - 8} more` : shown.join(', ')
+}
+
+function enrolling(
+  code: 'revoked' | 'invite_invalid' | 'invite_expired' | 'invite_used' | 'overloaded',
+  detail: string,
+): TunnelError {
+  return new TunnelError(code, { scope: 'tunnel', remote: true, detail })
+}
