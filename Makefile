@@ -29,7 +29,7 @@ audit: node
 demo-docker:
 	@docker compose version >/dev/null 2>&1 || { \
 	  echo "make: 'docker compose' does not run here: install Docker Engine with its compose plugin, or run 'make' for the demo without containers" >&2; exit 1; }
-	@trap : INT; docker compose up --build --abort-on-container-exit; code=$$?; docker compose down --volumes; \
+	@trap : INT; docker compose up --build; code=$$?; docker compose down --volumes; \
 	  test $$code -eq 0 -o $$code -eq 130
 
 clean:
