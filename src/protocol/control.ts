@@ -240,12 +240,18 @@ export class ControlReader<Side extends keyof MessageFrom = keyof MessageFrom> {
   readonly #schemas: ReadonlyMap<string, z.ZodType<MessageFrom[Side]>>
   #held: Buffer = Buffer.alloc(0)
   #filled = 0
+  #received = 0
 
   constructor(side: Side) {
     this.#schemas = (side === 'fromClient' ? FROM_CLIENT : FROM_GATEWAY) as ReadonlyMap<
       string,
       z.ZodType<MessageFrom[Side]>
     >
+  }
+
+  /** Messages so far, those of unknown types as well: what a bound on their rate has to count. */
+  get received(): number {
+    return this.#received
   }
 
   /**
@@ -293,6 +299,7 @@ export class ControlReader<Side extends keyof MessageFrom = keyof MessageFrom> {
   }
 
   #read(json: Buffer, messages: MessageFrom[Side][]): void {
+    this.#received += 1
     let value: unknown
     try {
       value = JSON.parse(utf8.decode(json))

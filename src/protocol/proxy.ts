@@ -43,7 +43,7 @@ const ADDRESS_BYTES = [0, 12, 36, 216] as const
 const INET = 1
 const INET6 = 2
 const STREAM = 1
-const LAST_TRANSPORT = 2
+const DGRAM = 2
 const ALPN = 0x01
 const AUTHORITY = 0x02
 const UNIQUE_ID = 0x05
@@ -219,15 +219,17 @@ function readHeader(bytes: Uint8Array, end: number): ProxyHeader {
   const command = versionAndCommand & 0x0f
   if ((versionAndCommand & 0xf0) !== VERSION_2 || command > PROXY)
     throw broken('has another version or command')
+  // All else in it is to be discarded, the family included.
+  if (command === LOCAL) return { command: 'LOCAL' }
   const family = (bytes[13] ?? 0) >> 4
   const transport = (bytes[13] ?? 0) & 0x0f
   const addressBytes = ADDRESS_BYTES[family]
-  if (addressBytes === undefined || transport > LAST_TRANSPORT) throw broken('has an unknown address family')
-  if (command === LOCAL) return { command: 'LOCAL' }
+  if (addressBytes === undefined || transport > DGRAM) throw broken('has an unknown address family')
   const tlvs = PREFIX_BYTES + addressBytes
   if (tlvs > end) throw broken('is too short for its addresses')
   const header: ProxyHeader = { command: 'PROXY' }
-  if (family === INET || family === INET6) {
+  // Transport UNSPEC: addresses are there to be skipped.
+  if ((family === INET || family === INET6) && transport !== 0) {
     const ipBytes = addressBytes / 2 - 2
     const format = family === INET ? formatIpv4 : formatIpv6
     const ports = PREFIX_BYTES + 2 * ipBytes
