@@ -1,32 +1,17 @@
 import type { Grant } from '../config/index.ts'
 import { TunnelError, userError } from '../errors.ts'
-import { checkName, type Pin } from '../identity/index.ts'
-import { ENROLLED_CLIENTS } from '../limits.ts'
+import type { Pin } from '../identity/index.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
+import { Admission, type InviteMade, quoted, type Redeemed } from './admission.ts'
 import { Enrolments } from './enrolments.ts'
 import { Grants } from './grants.ts'
 import { Invites } from './invites.ts'
 import { Owners } from './owners.ts'
-import type { AuthorityRecord, Enrolment, Invitation } from './record.ts'
+import type { AuthorityRecord, Enrolment } from './record.ts'
 import { parseRoute, type Route, tcpRoute } from './route.ts'
 
+export type { InviteMade, Redeemed } from './admission.ts'
 export { type AuthorityRecord, authoritySchema } from './record.ts'
-
-export interface InviteMade {
-  /** 8 hex characters: what logs call it. */
-  id: string
-  name: string
-  /** Keys already enrolled under the name: the new machine will share their visitors. For the warning on stderr. */
-  sharesWith: Pin[]
-}
-
-export interface Redeemed {
-  name: string
-  /** True when the key was enrolled already: its `welcome` was lost, and no use was taken. */
-  again: boolean
-  inviteId: string
-  usesLeft: number
-}
 
 export interface Revoked {
   /** Their tunnels are to be cut at once. */
@@ -36,9 +21,6 @@ export interface Revoked {
   /** Routes that were released with them: their services are withdrawn, their visitors cut. */
   routes: Route[]
 }
-
-/** The name that a gateway serves whose operator said nothing else. */
-const HOME = 'home'
 
 /**
  * Who may do what on this gateway: invites, enrolled and revoked keys, owners of routes, and the grants of
@@ -64,14 +46,19 @@ export class Authority {
   readonly #invites: Invites
   readonly #enrolments: Enrolments
   readonly #owners: Owners
-  #grants: Grants
+  readonly #admission: Admission
 
   /** `record` as `authoritySchema` read it, undefined on a first run; `grants` undefined when the file has none. */
   constructor(record: AuthorityRecord | undefined, grants: ReadonlyMap<string, Grant> | undefined) {
     this.#invites = new Invites(record?.invites ?? [])
     this.#enrolments = new Enrolments(record?.enrolled ?? [], record?.revoked ?? [])
     this.#owners = new Owners(record?.owners ?? [])
-    this.#grants = new Grants(grants)
+    this.#admission = new Admission({
+      invites: this.#invites,
+      enrolments: this.#enrolments,
+      owners: this.#owners,
+      grants: new Grants(grants),
+    })
   }
 
   /** A copy of all that must outlive the process, as `authoritySchema` reads it. Built on each call. */
@@ -86,7 +73,7 @@ export class Authority {
 
   // ── Invites ───────────────────────────────────────────────────────────────────────────────────────────
 
-  /** True while nobody ever joined: the gateway then shows a first invite on a terminal. */
+  /** True while nobody is enrolled: the gateway then shows a first invite on a terminal. */
   get needsFirstInvite(): boolean {
     return this.#enrolments.size === 0
   }
@@ -104,11 +91,8 @@ export class Authority {
     secretHash: string
     now: number
   }): InviteMade {
-    const name = invite.name ?? this.#nameUnsaid()
-    this.#checkInvitable(name, invite.now)
-    const made = this.#make({ ...invite, name, first: false })
-    // A first-run invite that nobody used was a guess at the name; an operator who names another one corrects it.
-    if (!this.#grants.some) this.#invites.void((other) => other.first && other.name !== name)
+    const made = this.#admission.createInvite(invite)
+    this.revision++
     return made
   }
 
@@ -117,12 +101,8 @@ export class Authority {
    * already, or when the grants leave open for whom it would be.
    */
   createFirstInvite(invite: { expiresAt: number; secretHash: string; now: number }): InviteMade | undefined {
-    if (!this.needsFirstInvite) return undefined
-    const { names } = this.#grants
-    const name = this.#grants.has(HOME) ? HOME : names.length === 1 ? names[0] : undefined
-    if (name === undefined || this.#secondName(name, invite.now) !== undefined) return undefined
-    const made = this.#make({ ...invite, name, uses: 1, first: true })
-    this.#invites.void((other) => other.first && other.hash !== invite.secretHash)
+    const made = this.#admission.createFirstInvite(invite)
+    if (made !== undefined) this.revision++
     return made
   }
 
@@ -132,102 +112,10 @@ export class Authority {
    * `invite_used` or `overloaded`.
    */
   redeem(by: { secretHash: string; key: Pin; instance?: string; now: number }): Redeemed {
-    const { key, now } = by
-    if (this.#enrolments.revoked(key) !== undefined) throw enrolling('revoked', REVOKED)
-    const invite = this.#invites.find(by.secretHash)
-    if (invite === undefined) {
-      throw enrolling('invite_invalid', `this gateway does not know this invite: ${NEW_INVITE}`)
-    }
-    const enrolled = this.#enrolments.of(key)
-    if (enrolled !== undefined) return this.#redeemAgain(enrolled, invite)
-
-    this.#checkUsable(invite, now)
-    if (this.#enrolments.size >= ENROLLED_CLIENTS) {
-      const detail = `${ENROLLED_CLIENTS} machines are enrolled, the most there may be: revoke some on the gateway`
-      throw enrolling('overloaded', detail)
-    }
-    this.#invites.use(invite, key)
-    this.#enrolments.add({ key, name: invite.name, invite: invite.id, now })
-    if (by.instance !== undefined) this.#enrolments.seen(key, by.instance, now)
-    this.revision++
-    return { name: invite.name, again: false, inviteId: invite.id, usesLeft: invite.left }
-  }
-
-  #redeemAgain(enrolled: Enrolment, invite: Invitation): Redeemed {
-    if (enrolled.name !== invite.name) {
-      const detail = `this machine is enrolled as "${enrolled.name}" and the invite is for "${invite.name}": join with a state folder of its own (--state DIR)`
-      throw enrolling('invite_invalid', detail)
-    }
-    return { name: enrolled.name, again: true, inviteId: invite.id, usesLeft: invite.left }
-  }
-
-  #checkUsable(invite: Invitation, now: number): void {
-    if (invite.voided) {
-      throw enrolling('invite_invalid', `this invite was taken back: ${NEW_INVITE}`)
-    }
-    if (invite.left <= 0) {
-      const others = invite.uses > 1 ? `; the other ${invite.uses - 1}: \`blindgate clients\`` : ''
-      const detail = `this invite was used by ${invite.lastKey}: if that was not you, run \`blindgate revoke ${invite.lastKey}\` on the gateway${others}; ${NEW_INVITE}`
-      throw enrolling('invite_used', detail)
-    }
-    if (now >= invite.expiresAt) {
-      const at = new Date(invite.expiresAt).toISOString()
-      throw enrolling('invite_expired', `this invite expired at ${at}: ${NEW_INVITE}`)
-    }
-    const other = this.#servedInstead(invite.name)
-    if (other !== undefined) {
-      throw enrolling(
-        'invite_invalid',
-        `this gateway serves one name, and not "${invite.name}": ${toGrant(other, invite.name)}`,
-      )
-    }
-  }
-
-  #make(invite: {
-    name: string
-    uses: number
-    expiresAt: number
-    secretHash: string
-    first: boolean
-    now: number
-  }): InviteMade {
-    const { id, name } = this.#invites.add(invite, invite.now)
-    this.revision++
-    return { id, name, sharesWith: this.#enrolments.keysOf(name) }
-  }
-
-  #nameUnsaid(): string {
-    const others = this.#enrolments.names.filter((name) => name !== HOME)
-    if (others.length === 0 && this.#grants.has(HOME)) return HOME
-    const names = others.length > 0 ? this.#enrolments.names : this.#grants.names
-    throw userError('usage', `say for whom the invite is: --name NAME (there is ${quoted(names)})`)
-  }
-
-  #checkInvitable(name: string, now: number): void {
-    checkName(name)
-    if (!this.#grants.has(name)) {
-      const detail = `"${name}" has no grant: add [grant.${name}] with types, hosts and ports to gateway.toml, SIGHUP the gateway, and invite again`
-      throw userError('not_granted', detail)
-    }
-    const other = this.#secondName(name, now)
-    if (other !== undefined) {
-      throw userError('usage', `this gateway serves one name, "${other}": ${toGrant(other, name)}`)
-    }
-  }
-
-  /** Without grants there is one name: that of the enrolled, of the owners, or of an invite made on purpose. */
-  #secondName(name: string, now: number): string | undefined {
-    if (this.#grants.some) return undefined
-    const invited = this.#invites.alive(now).filter((invite) => !invite.first)
-    const names = [...this.#enrolments.names, ...this.#owners.names, ...invited.map((invite) => invite.name)]
-    return names.find((other) => other !== name)
-  }
-
-  /** The one name served without grants, when it is not `name`. */
-  #servedInstead(name: string): string | undefined {
-    if (this.#grants.some) return undefined
-    const served = this.#enrolments.firstName ?? this.#owners.names[0]
-    return served === name ? undefined : served
+    const redeemed = this.#admission.redeem(by)
+    if (by.instance !== undefined) this.seen(by.key, by.instance, by.now)
+    if (!redeemed.again) this.revision++
+    return redeemed
   }
 
   // ── Keys ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -348,12 +236,12 @@ export class Authority {
    * could not be opened). Throws `port_in_use` when there is none.
    */
   lowestFreePort(name: string, inUse: ReadonlySet<number>): number {
-    const port = this.#grants.lowestPort(
+    const port = this.#admission.grants.lowestPort(
       name,
       (port) => inUse.has(port) || this.reservedPorts.has(port) || this.ownerOf(tcpRoute(port)) !== undefined,
     )
     if (port !== undefined) return port
-    const detail = `no port of the grant of "${name}" (${this.#grants.portsOf(name)}) is free: free one with \`blindgate release tcp:PORT\` on the gateway, or grant more`
+    const detail = `no port of the grant of "${name}" (${this.#admission.grants.portsOf(name)}) is free: free one with \`blindgate release tcp:PORT\` on the gateway, or grant more`
     throw new TunnelError('port_in_use', { scope: 'stream', remote: true, detail })
   }
 
@@ -361,17 +249,19 @@ export class Authority {
 
   /** Throws `not_granted`, `unsupported` or `bad_service` unless the grant of `name` covers the offer. */
   mayOffer(name: string, offer: ServiceOffer): void {
-    const other = this.#servedInstead(name)
-    if (other !== undefined) {
-      const detail = `this gateway serves one name, and not "${name}": ${toGrant(other, name)}`
-      throw new TunnelError('not_granted', { scope: 'stream', remote: true, detail })
+    const another = this.#admission.servesAnother(name)
+    if (another !== undefined) {
+      throw new TunnelError('not_granted', { scope: 'stream', remote: true, detail: another })
     }
-    this.#grants.check(name, offer, this.reservedPorts)
+    this.#admission.grants.check(name, offer, this.reservedPorts)
   }
 
   /** True while the grant of `name` has room for `route`. */
   covers(name: string, route: Route): boolean {
-    return this.#servedInstead(name) === undefined && this.#grants.covers(name, route, this.reservedPorts)
+    return (
+      this.#admission.servesAnother(name) === undefined &&
+      this.#admission.grants.covers(name, route, this.reservedPorts)
+    )
   }
 
   /**
@@ -385,7 +275,7 @@ export class Authority {
   /** Takes the grants of a reloaded file; returns the routes that were covered and no longer are, to be withdrawn. */
   setGrants(grants: ReadonlyMap<string, Grant> | undefined): { route: Route; name: string }[] {
     const before = new Set(this.uncovered.map(({ route }) => route))
-    this.#grants = new Grants(grants)
+    this.#admission.grants = new Grants(grants)
     return this.uncovered.filter(({ route }) => !before.has(route))
   }
 
@@ -410,25 +300,4 @@ export class Authority {
   restarted(now: number): void {
     if (this.#owners.restarted(now)) this.sightings++
   }
-}
-
-const NEW_INVITE = 'make a new one with `blindgate invite` on the gateway'
-const REVOKED =
-  'this key was revoked on the gateway: to come back, join with a new key (a new invite, and --state with an empty folder)'
-
-function toGrant(one: string, other: string): string {
-  return `for a second one give each a grant in gateway.toml, [grant.${one}] and [grant.${other}], with types = ["http", "tcp"], hosts = ["*"] for the one that gets the default route, and ports = ["8000-8100"]`
-}
-
-function quoted(names: readonly string[]): string {
-  if (names.length === 0) return 'none yet'
-  const shown = names.slice(0, 8).map((name) => `"${name}"`)
-  return names.length > 8 ? `${shown.join(', ')} and ${names.length - 8} more` : shown.join(', ')
-}
-
-function enrolling(
-  code: 'revoked' | 'invite_invalid' | 'invite_expired' | 'invite_used' | 'overloaded',
-  detail: string,
-): TunnelError {
-  return new TunnelError(code, { scope: 'tunnel', remote: true, detail })
 }

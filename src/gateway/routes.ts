@@ -98,6 +98,8 @@ export class Routes<T> {
    * Throws `route_taken` (another name serves it), `route_conflict` (another service does) or `too_many_services`.
    */
   register(tunnel: T, name: string, offer: ServiceOffer, route: Route): Replica<T>[] {
+    // Whoever forgot to `refresh` is caught up with, so that `onLive` is never left out when visitors wait.
+    this.#tell([this.#routes.get(route) ?? []].flat())
     const wanted: Served = { name, service: offer.name, type: offer.type, tls: offer.tls }
     const own = this.#tunnels.get(tunnel)
     const mine = own?.get(route)
