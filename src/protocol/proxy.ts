@@ -282,7 +282,7 @@ const READ: Record<keyof ProxyFields, (header: ProxyHeader, value: Uint8Array) =
   uniqueId(header, value) {
     if (value.length > UNIQUE_ID_BYTES) throw broken(`has a unique id over ${UNIQUE_ID_BYTES} bytes`)
     // Copied: it outlives the chunk, which would stay in memory whole for its sake.
-    header.uniqueId = value.slice()
+    header.uniqueId = Uint8Array.from(value)
   },
   service(header, value) {
     header.service = readUtf8(value)

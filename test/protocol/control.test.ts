@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { REJECT_CODES, SERVICE_CODES, TunnelError, UNREACHED_CODES } from '../../src/errors.ts'
 import {
@@ -393,7 +393,7 @@ describe('a hostile control message', () => {
     const marker = 'XXsecretXX'
     for (const text of [
       `{"type":"hello","enroll":{"secret":"${marker}"}`,
-      `${marker}`,
+      marker,
       JSON.stringify({ ...HELLO, enroll: { secret: marker } }),
       JSON.stringify({ ...HELLO, protocol: { min: marker } }),
       JSON.stringify({ type: 'register', seq: 1, services: [{ [marker]: 1, name: marker }] }),

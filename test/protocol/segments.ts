@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 
 /** Sizes of successive chunks, used round and round. */
 export const segments = fc.array(
