@@ -42,6 +42,8 @@ export const CONTROL_MESSAGES_PER_SECOND = 1_000
 export const CONTROL_MESSAGES_BURST = 5_000
 /** Services that one tunnel may register. */
 export const SERVICES_PER_TUNNEL = 1_000
+/** Ports tried for a service that named none, when other programs sit on them. */
+export const PORT_TRIES = 64
 /** Longest pause before dialling again that a gateway may ask for. */
 export const RETRY_AFTER_SECONDS_MAX = 300
 /** Longest drain that a peer or user may ask for. */
@@ -83,6 +85,21 @@ export const EMPTY_FRAMES_PER_SECOND = 100
 export const EMPTY_FRAMES_BURST = 1_000
 /** Closed stream ids remembered with the window that their peer may still use up. */
 export const CLOSED_STREAMS_REMEMBERED = 4_096
+/** Stream ids that a peer may leave out and use later: it opens concurrently, at most UNACKNOWLEDGED_STREAMS at once. */
+export const SKIPPED_STREAM_IDS = UNACKNOWLEDGED_STREAMS
+/** Resets that wait for the tunnel's socket: a peer that opens streams and reads no answer gets no further. */
+export const PENDING_RESETS = 65_536
+/** Pause between the pings by which a bulk transfer measures the round trip, and how many samples count. */
+export const RTT_PING_MS = 10_000
+export const RTT_SAMPLES = 8
+/** A stream whose owner took nothing for this long is reset before slow ones when memory runs out. */
+export const STALLED_MS = 1_000
+/** Streams that just woke may go before the others this many times in a row: small beats bulk, and bulk still moves. */
+export const NEW_STREAMS_IN_A_ROW = 32
+/** A payload shorter than this is copied behind its header; passing it on as a buffer of its own costs more. */
+export const MUX_COPY_BYTES = 4 * KiB
+/** Headers and copied payloads are laid into buffers of this size, shared by all tunnels. */
+export const MUX_SLAB_BYTES = 64 * KiB
 
 // ── Visitors ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -92,9 +109,10 @@ export const HOLD_MS = 10_000
 export const HOLD_RECENT_MS = 600_000
 /** Read from a held visitor, so that its leaving is seen, and kept for another try until an answer begins. */
 export const HELD_BYTES = 16 * KiB
-export const HELD_VISITORS = 1_024
-export const HELD_PER_ROUTE = 512
-export const HELD_PER_ADDRESS = 64
+/** Held at once: 32 MiB if each sent all that is read. A route may take half, an address (IPv6: /64) a share. */
+export const HELD_VISITORS = 2_048
+export const HELD_PER_ROUTE = 1_024
+export const HELD_PER_ADDRESS = 256
 /** Held visitors let go per loop turn when their client is back: a stampede would fell it again. */
 export const RELEASE_PER_TURN = 32
 /** Visitors in all, and per address (IPv6: /64). */
@@ -122,10 +140,17 @@ export const STREAMS_PER_CLIENT = 16_384
 /** A refused service is asked for again this often. */
 export const REFUSED_RETRY_MS = 60_000
 
+// ── Admin port ──────────────────────────────────────────────────────────────────────────────────────────
+
+/** A request to the admin port; it has no body worth waiting for. */
+export const ADMIN_REQUEST_MS = 5_000
+
 // ── State and local control ─────────────────────────────────────────────────────────────────────────────
 
 /** A local command that gets no answer in this time changes nothing. */
 export const LOCAL_CALL_MS = 5_000
+/** What may reach the disk late (who was last seen when) is written this long after it changed. */
+export const SIGHTINGS_WRITE_MS = 2_000
 /** One request or answer on a local control socket. */
 export const LOCAL_MESSAGE_BYTES = 4 * MiB
 /** Longest socket path; Node 20 silently cuts longer ones. */

@@ -1,0 +1,28 @@
+/** First in, first out, without moving the rest at each step; keeps nothing that has left. */
+export class Fifo<T> {
+  readonly #values: (T | undefined)[] = []
+  #head = 0
+
+  get length(): number {
+    return this.#values.length - this.#head
+  }
+
+  push(value: T): void {
+    this.#values.push(value)
+  }
+
+  /** The caller has seen to it that there is one. */
+  shift(): T {
+    const values = this.#values
+    const value = values[this.#head] as T
+    values[this.#head++] = undefined
+    if (this.#head === values.length) {
+      values.length = 0
+      this.#head = 0
+    } else if (this.#head >= 1024 && this.#head * 2 >= values.length) {
+      values.splice(0, this.#head)
+      this.#head = 0
+    }
+    return value
+  }
+}

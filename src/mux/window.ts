@@ -1,0 +1,124 @@
+import { RTT_PING_MS, RTT_SAMPLES, TUNNEL_WINDOW_MAX_BYTES } from '../limits.ts'
+import type { MemoryBudget } from './memory.ts'
+
+export type Millis = number
+
+/**
+ * What the peer may send on one stream. At each moment `left` (may still be sent), `unread` (sent, not
+ * consumed) and what was consumed and not yet granted again add up to `size`.
+ */
+export class ReceiveWindow {
+  readonly first: number
+  size: number
+  left: number
+  unread = 0
+  /** When its owner last took something, or when bytes came to an empty stream. */
+  touchedAt: Millis = 0
+  /** When the half window that is being measured began; -1 before any byte. */
+  measuredFrom: Millis = -1
+  /** Half a window was consumed since: the next arrival ends the measurement. */
+  halfConsumed = false
+
+  constructor(size: number) {
+    this.first = size
+    this.size = size
+    this.left = size
+  }
+
+  /** Bytes that a window update would grant. */
+  get grantable(): number {
+    return this.size - this.left - this.unread
+  }
+
+  /** An update is worth its 12 bytes: half the window. */
+  get due(): boolean {
+    return this.grantable * 2 >= this.size
+  }
+}
+
+/**
+ * How the windows of one session grow. A stream that consumes half its window within two round trips is
+ * held back by the window and not by its reader, so the window doubles; it stops between four and eight
+ * times the bandwidth-delay product, which also covers an owner that hands on in bursts.
+ *
+ * The measurement ends with the first arrival after the half was consumed, not with the consumption:
+ * arrivals are what has a time, and a reader that stalls in between must not look fast.
+ */
+export class WindowGrowth {
+  /** Window granted beyond the streams' first ones. */
+  granted = 0
+  readonly #maxWindow: number
+  readonly #budget: MemoryBudget | undefined
+
+  constructor(maxWindow: number, budget: MemoryBudget | undefined) {
+    this.#maxWindow = maxWindow
+    this.#budget = budget
+  }
+
+  /** Bytes arrived at `now`. True: the window grew, and an update should say so. */
+  arrived(window: ReceiveWindow, now: Millis, rtt: Millis | undefined): boolean {
+    if (window.measuredFrom < 0) window.measuredFrom = now
+    if (!window.halfConsumed) return false
+    window.halfConsumed = false
+    const took = now - window.measuredFrom
+    window.measuredFrom = now
+    // Under a millisecond the clock and the event loop say more than the network.
+    if (rtt === undefined || took > 2 * Math.max(rtt, 1)) return false
+    return this.#grow(window)
+  }
+
+  /** The stream needs no more than it has: what it was granted beyond its first window is free for others. */
+  release(window: ReceiveWindow): void {
+    const extra = window.size - window.first
+    if (extra <= 0) return
+    window.size = window.first
+    this.granted -= extra
+    this.#budget?.grant(-extra)
+  }
+
+  #grow(window: ReceiveWindow): boolean {
+    const size = Math.min(window.size * 2, this.#maxWindow)
+    const extra = size - window.size
+    if (extra <= 0 || this.granted + extra > TUNNEL_WINDOW_MAX_BYTES) return false
+    if (this.#budget !== undefined && !this.#budget.allows(extra)) return false
+    window.size = size
+    this.granted += extra
+    this.#budget?.grant(extra)
+    return true
+  }
+}
+
+/** The session's own ping and what it measures. The least of the last samples counts: queues only add to it. */
+export class RoundTrip {
+  /** Undefined until a first answer. */
+  best: Millis | undefined = undefined
+  /** Value of the ping that is under way. */
+  outstanding: number | undefined = undefined
+  readonly #samples: Millis[] = []
+  #next = 0
+  #value = 0
+  #sentAt: Millis = -Infinity
+
+  /** A transfer would like to know the round trip, and nobody has asked lately. */
+  wanted(now: Millis): boolean {
+    return this.outstanding === undefined && now - this.#sentAt >= RTT_PING_MS
+  }
+
+  /** Begins a ping; returns its value. */
+  start(now: Millis): number {
+    this.#value = (this.#value + 1) >>> 0
+    this.#sentAt = now
+    this.outstanding = this.#value
+    return this.#value
+  }
+
+  /** False: nobody asked for this answer. */
+  answered(value: number, now: Millis): boolean {
+    if (value !== this.outstanding) return false
+    this.outstanding = undefined
+    this.#samples[this.#next] = Math.max(0, now - this.#sentAt)
+    this.#next = (this.#next + 1) % RTT_SAMPLES
+    this.best = Math.min(...this.#samples)
+    return true
+  }
+}
