@@ -1,0 +1,19 @@
+import { expect, it, vi } from 'vitest'
+
+const loaded = vi.hoisted(() => new Set<string>())
+vi.mock('@peculiar/x509', async (original) => {
+  loaded.add('@peculiar/x509')
+  return original()
+})
+vi.mock('reflect-metadata', async (original) => {
+  loaded.add('reflect-metadata')
+  return original()
+})
+
+it('loads what makes certificates only when one is made', async () => {
+  const { createIdentity, decodeInvite, readIdentity } = await import('../../src/identity/index.ts')
+  expect([typeof decodeInvite, typeof readIdentity]).toEqual(['function', 'function'])
+  expect([...loaded]).toEqual([])
+  await createIdentity()
+  expect([...loaded].sort()).toEqual(['@peculiar/x509', 'reflect-metadata'])
+})
