@@ -114,6 +114,18 @@ describe('documents', () => {
     expect(broken).toEqual([])
   })
 
+  it('cited in sources are in the repository', () => {
+    const cited = files
+      .filter((path) => /\.(ts|mjs|toml|yaml|service)$|^(Makefile|Dockerfile)$/.test(path))
+      .flatMap((path) =>
+        // One in backticks is another project's.
+        [...read(path).matchAll(/(?<![`\w./-])(?:[\w-]+\/)*[\w-]+\.md\b/g)].map(([name]) => ({ path, name })),
+      )
+    expect(
+      cited.filter(({ name }) => !existsSync(join(root, name))).map((each) => `${each.path}: ${each.name}`),
+    ).toEqual([])
+  })
+
   it('are in the package when the package links to them', () => {
     const shipped = (JSON.parse(read('package.json')) as { files: string[] }).files
     const inPackage = (path: string): boolean =>
