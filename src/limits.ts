@@ -157,6 +157,14 @@ export const LOCAL_MESSAGE_BYTES = 4 * MiB
 export const SOCKET_PATH_BYTES = 107
 /** A configuration file; larger ones are a mistake. */
 export const CONFIG_BYTES = 1 * MiB
+/** Tables within tables in a configuration file: no setting is deeper than half of this. */
+export const TOML_DEPTH = 16
+/** Longest duration that anybody may write: past a year it is a slip of the pen. */
+export const DURATION_MS_MAX = 365 * 24 * 3_600_000
+/** Longest timer of Node: past it they fire at once. Longer idle times become this, 24 days. */
+export const TIMER_MS_MAX = 2 ** 31 - 1
+/** The least `memory`: 128 stalled visitors at their first window, in both directions. */
+export const MEMORY_MIN_BYTES = 16 * MiB
 /** Invites that are alive at once, and machines that may be enrolled. */
 export const INVITES = 1_000
 export const ENROLLED_CLIENTS = 100_000

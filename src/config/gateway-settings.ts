@@ -1,0 +1,144 @@
+import { totalmem } from 'node:os'
+import { TunnelError, userError } from '../errors.ts'
+import { DRAIN_MS, DRAIN_MS_MAX, HOLD_MS, HOLD_RECENT_MS, KEEPALIVE_SECONDS } from '../limits.ts'
+import {
+  formatAddress,
+  isLoopback,
+  type Listen,
+  parseAddress,
+  parseBareHost,
+  parseRemote,
+} from './address.ts'
+import type { GatewayFile, Grant } from './gateway-file.ts'
+import { parseDuration, parseMemory } from './units.ts'
+
+/** All that the gateway room takes. */
+export interface GatewaySettings {
+  listen: {
+    http: Listen
+    tunnel: Listen
+    /** On a loopback address. */
+    admin?: Listen | undefined
+    /** Where `tcp` ports open; undefined: all addresses. */
+    portsHost?: string | undefined
+  }
+  /** `host:port` that invites carry; undefined: the gateway looks for one. */
+  address?: string | undefined
+  /** undefined without any `[grant.NAME]`: one name, http and tcp, the default route, ports from 1024 less our own. */
+  grants: Map<string, Grant> | undefined
+  memoryBytes: number
+  drainMs: number
+  holdMs: number
+  keepaliveSeconds: number
+}
+
+/** Flags of `blindgate gateway`, as typed. */
+export interface GatewayFlags {
+  http?: string | undefined
+  tunnel?: string | undefined
+  admin?: string | undefined
+  address?: string | undefined
+  drain?: string | undefined
+}
+
+/** The environment variable of each setting that has one. */
+export const GATEWAY_ENVIRONMENT = {
+  http: 'BLINDGATE_HTTP',
+  tunnel: 'BLINDGATE_TUNNEL',
+  admin: 'BLINDGATE_ADMIN',
+  ports: 'BLINDGATE_PORTS',
+  address: 'BLINDGATE_ADDRESS',
+  memory: 'BLINDGATE_MEMORY',
+  drain: 'BLINDGATE_DRAIN',
+  hold: 'BLINDGATE_HOLD',
+} as const
+
+type Setting = keyof typeof GATEWAY_ENVIRONMENT
+
+export interface GatewaySources {
+  flags: GatewayFlags
+  env: Readonly<Record<string, string | undefined>>
+  file?: GatewayFile | undefined
+}
+
+const DEFAULT_HTTP: Listen = { port: 9_000 }
+const DEFAULT_TUNNEL: Listen = { port: 9_001 }
+
+/** Flag over environment over file over default. Throws `usage` for a bad flag, else `config_invalid`. */
+export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySettings {
+  const given = <T>(setting: Setting, parse: (text: string) => T): T | undefined => {
+    const flag = setting in flags ? flags[setting as keyof GatewayFlags] : undefined
+    if (flag !== undefined) return labelled('usage', `--${setting}`, flag, parse)
+    const variable = GATEWAY_ENVIRONMENT[setting]
+    const text = env[variable]
+    // An empty variable is how units and compose files leave one out.
+    return text === undefined || text === '' ? undefined : labelled('config_invalid', variable, text, parse)
+  }
+  const http = given('http', parseAddress) ?? file?.listen.http ?? DEFAULT_HTTP
+  const tunnel = given('tunnel', parseAddress) ?? file?.listen.tunnel ?? DEFAULT_TUNNEL
+  const admin = given('admin', parseAddress) ?? file?.listen.admin
+  checkListeners({ visitors: http, clients: tunnel, admin })
+  return {
+    listen: {
+      http,
+      tunnel,
+      admin,
+      portsHost: given('ports', parseBareHost) ?? file?.listen.ports ?? http.host,
+    },
+    address: given('address', (text) => formatAddress(parseRemote(text))) ?? file?.address,
+    grants: file?.grants,
+    memoryBytes: given('memory', parseMemory) ?? file?.memory ?? defaultMemory(),
+    drainMs: Math.min(given('drain', parseDuration) ?? file?.drainMs ?? DRAIN_MS, DRAIN_MS_MAX),
+    holdMs: Math.min(given('hold', parseDuration) ?? file?.holdMs ?? HOLD_MS, HOLD_RECENT_MS),
+    keepaliveSeconds: KEEPALIVE_SECONDS,
+  }
+}
+
+/** A quarter of what the process may use: of the machine, or of its container (cgroup). */
+export function defaultMemory(
+  total: number = totalmem(),
+  constrained: number = process.constrainedMemory(),
+): number {
+  // Without a limit Node says 0 or, by version, a number near 2⁶⁴.
+  const available = constrained > 0 ? Math.min(constrained, total) : total
+  return Math.floor(available / 4)
+}
+
+/** Parses what a flag or a variable said; a mistake begins with its name. Throws `code`. */
+export function labelled<T>(
+  code: 'usage' | 'config_invalid',
+  label: string,
+  text: string,
+  parse: (text: string) => T,
+): T {
+  try {
+    return parse(text)
+  } catch (error) {
+    if (!(error instanceof TunnelError)) throw error
+    throw userError(code, `${label}: ${error.message}`)
+  }
+}
+
+function checkListeners(listeners: Record<'visitors' | 'clients' | 'admin', Listen | undefined>): void {
+  const { admin } = listeners
+  // What it shows is for the operator alone, and it has no password in this version.
+  if (admin !== undefined && (admin.host === undefined || !isLoopback(admin.host))) {
+    throw userError(
+      'config_invalid',
+      `admin on ${formatAddress(admin)} could be read by others: write 127.0.0.1:${admin.port}`,
+    )
+  }
+  const seen: [string, Listen][] = []
+  for (const [who, listen] of Object.entries(listeners)) {
+    if (listen === undefined || listen.port === 0) continue
+    for (const [other, { host, port }] of seen) {
+      if (port !== listen.port || (host !== listen.host && host !== undefined && listen.host !== undefined))
+        continue
+      throw userError(
+        'config_invalid',
+        `${other} and ${who} are both on port ${port}: give each a port of its own`,
+      )
+    }
+    seen.push([who, listen])
+  }
+}

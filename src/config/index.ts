@@ -1,0 +1,23 @@
+/**
+ * What people write, as typed settings: the two TOML files, flags and environment, and the small texts in
+ * them (addresses, targets, durations, sizes, ports, patterns).
+ *
+ * Every mistake is one line for people, in a file with its line: `file:line: what: what to do`. Knows no
+ * tunnel and no state; opens nothing but the file it is told to read.
+ */
+export { formatAddress, type Listen, parseAddress, parseRemote } from './address.ts'
+export { CLIENT_KEYS, type ClientFile, type GatewayAddress, loadClientFile } from './client-file.ts'
+export { GATEWAY_KEYS, type GatewayFile, type Grant, loadGatewayFile } from './gateway-file.ts'
+export {
+  GATEWAY_ENVIRONMENT,
+  type GatewayFlags,
+  type GatewaySettings,
+  type GatewaySources,
+  gatewaySettings,
+  labelled,
+} from './gateway-settings.ts'
+export { type PortRange, parseHostPattern, parseLabel, parsePortRange } from './patterns.ts'
+export type { DocumentedKey } from './schema.ts'
+export { type ServiceSettings, type ServiceWish, serviceSettings } from './service-settings.ts'
+export { parseTarget, serviceNameOf, type Target } from './target.ts'
+export { parseBytes, parseDuration, parseIdle } from './units.ts'

@@ -1,0 +1,76 @@
+import { userError } from '../errors.ts'
+import { isHostName } from './address.ts'
+import { quoted } from './units.ts'
+
+/** Ports of a grant, both ends in it. */
+export interface PortRange {
+  from: number
+  to: number
+}
+
+/** `2222` or `8000-8100`. Throws `config_invalid`. */
+export function parsePortRange(text: string): PortRange {
+  const [, first = '', last = first] = /^([0-9]{1,5})(?:-([0-9]{1,5}))?$/.exec(text) ?? []
+  const range = { from: Number(first), to: Number(last) }
+  if (first === '' || range.from < 1 || range.to > 65_535) {
+    throw userError(
+      'config_invalid',
+      `${quoted(text)} is not a port or a range of 1 to 65535: write "2222" or "8000-8100"`,
+    )
+  }
+  if (range.from > range.to) {
+    throw userError('config_invalid', `range ${quoted(text)} runs backwards: write "${last}-${first}"`)
+  }
+  return range
+}
+
+/** What an exact name or a `*.` pattern is about, lower case; `*` stands for the default route. Throws `config_invalid`. */
+export function parseHostPattern(text: string): string {
+  if (text === '*') return text
+  const pattern = text.toLowerCase()
+  const host = pattern.startsWith('*.') ? pattern.slice(2) : pattern
+  if (host.includes('*')) {
+    throw userError(
+      'config_invalid',
+      `${quoted(text)}: a * stands for the whole first label: write "*.example.com" or "*"`,
+    )
+  }
+  if (host.endsWith('.') && isHostName(host.slice(0, -1))) {
+    throw userError('config_invalid', `${quoted(text)} ends with a dot: leave it out`)
+  }
+  if (!/^[\x21-\x7e]*$/.test(host)) {
+    throw userError(
+      'config_invalid',
+      `${quoted(text)} has letters that DNS has not: write it in its xn-- form`,
+    )
+  }
+  if (!isHostName(host)) {
+    throw userError(
+      'config_invalid',
+      `${quoted(text)} is not a host: write a DNS name, "*." and a DNS name, or "*"`,
+    )
+  }
+  return pattern
+}
+
+/** One DNS label, as names of tenants and services are, since hosts are made of them. Throws `config_invalid`. */
+export function parseLabel(text: string): string {
+  if (/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(text)) return text
+  throw userError(
+    'config_invalid',
+    `${quoted(text)} cannot be a name: use 1 to 63 of a-z, 0-9 and -, with no - at the ends`,
+  )
+}
+
+/** `sha256:` and 43 characters of standard base64 that stand for exactly 32 bytes. Throws `config_invalid`. */
+export function parseKey(text: string): `sha256:${string}` {
+  const base64 = text.startsWith('sha256:') ? text.slice(7) : ''
+  if (/^[A-Za-z0-9+/]{43}$/.test(base64)) {
+    // The last character has two bits to spare: one spelling per key, or a comparison of texts would miss.
+    if (Buffer.from(base64, 'base64').toString('base64') === `${base64}=`) return `sha256:${base64}`
+  }
+  throw userError(
+    'config_invalid',
+    `${quoted(text)} is not a key: copy it whole as the gateway prints it, "sha256:" and 43 characters`,
+  )
+}

@@ -1,0 +1,66 @@
+import { posix } from 'node:path'
+import { TunnelError, userError } from '../errors.ts'
+import { SOCKET_PATH_BYTES } from '../limits.ts'
+import type { ServiceType } from '../protocol/index.ts'
+import { formatAddress, parseAddress } from './address.ts'
+import { quoted } from './units.ts'
+
+/** The private server. `text` is how it is shown: `127.0.0.1:8080`, `[::1]:80`, `unix:/run/app.sock`. */
+export type Target =
+  | { kind: 'tcp'; host: string; port: number; text: string }
+  | { kind: 'unix'; path: string; text: string }
+
+const UNIX = 'unix:'
+
+/** `8080` (on 127.0.0.1), `host:port`, `[::1]:80`, `unix:/path`. Throws `config_invalid`. */
+export function parseTarget(text: string): Target {
+  if (text.startsWith(UNIX)) return unixTarget(text)
+  const { host = '127.0.0.1', port } = addressOf(text)
+  if (port === 0) throw userError('config_invalid', `target ${quoted(text)}: nobody listens on port 0`)
+  return { kind: 'tcp', host, port, text: formatAddress({ host, port }) }
+}
+
+/**
+ * The name of a service that was given none: TYPE-PORT of its target, or the base name of its socket without
+ * the ending, in the letters of a DNS label. undefined when the base name has none of them.
+ */
+export function serviceNameOf(type: ServiceType, target: Target): string | undefined {
+  if (target.kind === 'tcp') return `${type}-${target.port}`
+  const base = posix.basename(target.path).replace(/\.[^.]*$/, '')
+  const label = base
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .slice(0, 63)
+    .replace(/^-+|-+$/g, '')
+  return label === '' ? undefined : label
+}
+
+function unixTarget(text: string): Target {
+  const path = text.slice(UNIX.length)
+  if (!path.startsWith('/') || path.includes('\0')) {
+    throw userError(
+      'config_invalid',
+      `target ${quoted(text)}: write the whole path, as in unix:/run/app.sock`,
+    )
+  }
+  // Node 20 would cut it without a word and dial another path.
+  if (Buffer.byteLength(path) > SOCKET_PATH_BYTES) {
+    throw userError(
+      'config_invalid',
+      `target ${quoted(text)}: its path is longer than the ${SOCKET_PATH_BYTES} bytes of a socket: give the socket a shorter one`,
+    )
+  }
+  return { kind: 'unix', path, text }
+}
+
+function addressOf(text: string) {
+  try {
+    return parseAddress(text)
+  } catch (error) {
+    if (!(error instanceof TunnelError) || text.includes('://')) throw error
+    throw userError(
+      'config_invalid',
+      `${quoted(text)} is not a target: write a port, host:port, [IPv6]:port or unix:/path`,
+    )
+  }
+}
