@@ -181,9 +181,11 @@ export class Authority {
 
   /**
    * Makes `name` the owner of a route, or finds that it is. Ask `mayOffer` first: a claim alone does not look at
-   * grants. Throws `route_taken` and `too_many_services`.
+   * grants. Throws `route_taken`, `too_many_services`, and `not_granted` for a name that nobody is enrolled under:
+   * it may have been revoked while its port was being opened.
    */
   claim(route: Route, name: string): void {
+    this.#checkEnrolled(name)
     if (this.#owners.claim(route, name)) this.revision++
   }
 
@@ -228,6 +230,7 @@ export class Authority {
 
   /** Claims a port and keeps it for (name, service). Throws as `claim`. */
   keepPort(name: string, service: string, port: number): void {
+    this.#checkEnrolled(name)
     if (this.#owners.keepPort(name, service, port)) this.revision++
   }
 
@@ -243,6 +246,12 @@ export class Authority {
     if (port !== undefined) return port
     const detail = `no port of the grant of "${name}" (${this.#admission.grants.portsOf(name)}) is free: free one with \`blindgate release tcp:PORT\` on the gateway, or grant more`
     throw new TunnelError('port_in_use', { scope: 'stream', remote: true, detail })
+  }
+
+  #checkEnrolled(name: string): void {
+    if (this.#enrolments.has(name)) return
+    const detail = `nobody is enrolled as "${name}" any more: join again with a new invite`
+    throw new TunnelError('not_granted', { scope: 'stream', remote: true, detail })
   }
 
   // ── Grants ────────────────────────────────────────────────────────────────────────────────────────────

@@ -46,6 +46,10 @@ export class Enrolments {
     return this.#enrolled.get(key)
   }
 
+  has(name: string): boolean {
+    return this.#keysOf.has(name)
+  }
+
   keysOf(name: string): Pin[] {
     return [...(this.#keysOf.get(name) ?? [])]
   }
