@@ -94,7 +94,7 @@ export class Admission {
   /** Says that this gateway serves one name, when that is so and it is not `name`. */
   servesAnother(name: string): string | undefined {
     if (this.grants.some) return undefined
-    const served = this.#enrolments.firstName ?? this.#owners.names[0]
+    const served = this.#enrolments.firstName ?? this.#owners.firstName
     if (served === undefined || served === name) return undefined
     return `this gateway serves one name, and not "${name}": ${toGrant(served, name)}`
   }

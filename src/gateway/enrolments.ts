@@ -21,8 +21,9 @@ export class Enrolments {
     return this.#enrolled.size
   }
 
+  /** In the order of their oldest keys. */
   get names(): string[] {
-    return [...this.#keysOf.keys()]
+    return [...new Set([...this.#enrolled.values()].map((entry) => entry.name))]
   }
 
   /** The name of the oldest key that is still enrolled. */

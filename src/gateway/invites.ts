@@ -34,7 +34,7 @@ export class Invites {
     return this.#invites.filter((invite) => isAlive(invite, now))
   }
 
-  /** Throws `usage` for numbers out of bounds and when there is no room. */
+  /** Throws `usage` for numbers out of bounds, a secret that is there already, and when there is no room. */
   add({ name, uses, expiresAt, secretHash, first }: NewInvite, now: number): Invitation {
     if (!Number.isInteger(uses) || uses < 1 || uses > INVITE_USES_MAX) {
       throw userError('usage', `an invite has from 1 to ${INVITE_USES_MAX} uses: give --uses N`)
@@ -42,6 +42,9 @@ export class Invites {
     if (!(expiresAt > now)) {
       throw userError('usage', 'an invite must expire in the future: give --expires 24h')
     }
+    // Only a broken source of randomness gets here; two invites of one secret would be one in two states.
+    if (this.find(secretHash) !== undefined)
+      throw userError('usage', 'this secret was given out before: invite again')
     this.#makeRoom(now)
     const invite: Invitation = {
       id: inviteId(secretHash),

@@ -21,9 +21,15 @@ export class Owners {
     return this.#owned.values()
   }
 
-  /** Names in the order of their first claim. */
+  /** In the order of their oldest routes. */
   get names(): string[] {
-    return [...this.#routesOf.keys()]
+    return [...new Set([...this.#owned.values()].map((owned) => owned.name))]
+  }
+
+  /** Whose the oldest route is. */
+  get firstName(): string | undefined {
+    for (const { name } of this.#owned.values()) return name
+    return undefined
   }
 
   ownerOf(route: Route): string | undefined {

@@ -115,6 +115,13 @@ describe('an invite', () => {
     ])
   })
 
+  test('is never made twice of one secret', () => {
+    const authority = new Authority(undefined, undefined)
+    authority.createInvite({ ...open, secretHash: secretOf(0) })
+    expect(refusal(() => authority.createInvite({ ...open, secretHash: secretOf(0) })).code).toBe('usage')
+    expect(reread(authority.record).invites).toHaveLength(1)
+  })
+
   test('is one of a bounded number: spent ones make room, open ones do not', () => {
     const authority = new Authority(undefined, undefined)
     for (let n = 0; n < INVITES; n++) authority.createInvite({ ...open, secretHash: secretOf(n) })

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { formatRoute, isRoute, parseRoute, routeOf } from '../../src/gateway/route.ts'
 import { refusal } from './people.ts'
