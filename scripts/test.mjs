@@ -51,40 +51,33 @@ function nodes() {
   return found
 }
 
-/** Runs the suite on one Node; prints its line and its failures; gives its counts. */
+/** Runs the suite on one Node; prints its line, and all that vitest says if something failed; gives its counts. */
 async function run(node) {
   const file = join(temporary, `${node.version}.json`)
   const started = Date.now()
-  const reporter = ['--reporter=json', `--outputFile=${file}`]
-  const { code, output } = await execute(node.path, [vitest, 'run', ...reporter, ...process.argv.slice(2)])
+  const reporters = ['--reporter=dot', '--reporter=json', `--outputFile.json=${file}`]
+  const { code, output } = await execute(node.path, [vitest, 'run', ...reporters, ...process.argv.slice(2)])
   const seconds = Math.round((Date.now() - started) / 1000)
   const report = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : undefined
   const result = { passed: 0, failed: 0, skipped: 0 }
-  const failures = []
   const skipped = []
   for (const suite of report?.testResults ?? []) {
     const name = relative(root, suite.name)
-    for (const test of suite.assertionResults) {
-      const title = `${name} > ${test.fullName}`
-      if (test.status === 'passed') result.passed++
-      else if (test.status === 'failed') failures.push([title, ...test.failureMessages])
-      else skipped.push(title)
+    for (const { status, fullName } of suite.assertionResults) {
+      if (status === 'passed') result.passed++
+      else if (status === 'failed') result.failed++
+      else skipped.push(`${name} > ${fullName}`)
     }
     // A file that does not load, or whose hook fails, is a failure even if no test of it ran.
-    const silent = !suite.assertionResults.some((test) => test.status === 'failed')
-    if (suite.status === 'failed' && silent) failures.push([name, suite.message || 'the file failed'])
+    const silent = !suite.assertionResults.some(({ status }) => status === 'failed')
+    if (suite.status === 'failed' && silent) result.failed++
   }
   // An error outside all tests, a crash, a hang: vitest fails though no test did.
-  if (code !== 0 && failures.length === 0) failures.push([`vitest ended with ${code}`, output.trimEnd()])
-  result.failed = failures.length
+  if (code !== 0 && result.failed === 0) result.failed = 1
   result.skipped = skipped.length
+  if (result.failed > 0) console.log(output.trim())
   console.log(`Node ${node.version}: ${line(result)} (${seconds} s)`)
   for (const title of skipped) console.log(`  skipped: ${title}`)
-  for (const [title, ...messages] of failures) {
-    console.log(`\n  FAILED on Node ${node.version}: ${title}`)
-    for (const message of messages) console.log(message.replace(/^/gm, '    '))
-  }
-  if (failures.length > 0) console.log('')
   return result
 }
 
