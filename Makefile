@@ -37,7 +37,7 @@ clean:
 
 # Installs only when the lock file is newer than what is installed.
 node_modules/.package-lock.json: package-lock.json | node
-	@$(NPM) ci --no-fund --no-audit --loglevel=error
+	@$(NPM) ci --no-fund --no-audit --loglevel=error >/dev/null
 	@touch $@
 
 node:

@@ -10,7 +10,10 @@ interface Manifest {
 }
 
 interface Lock {
-  packages: Record<string, { version?: string; resolved?: string }>
+  packages: Record<
+    string,
+    { version?: string; resolved?: string; optionalDependencies?: Record<string, string> }
+  >
 }
 
 const manifests = ['package.json', 'test/lts/package.json']
@@ -71,6 +74,18 @@ describe('dependencies', () => {
       ).toEqual([])
       expect(Object.keys(packages).filter((name) => packages[name]?.resolved !== undefined)).toEqual([])
     }
+  })
+})
+
+describe('the lock file', () => {
+  it.each(locks)('%s has the packages of every platform, without which npm ci fails', (path) => {
+    const { packages } = JSON.parse(read(path)) as Lock
+    const lost = Object.entries(packages).flatMap(([from, { optionalDependencies = {} }]) =>
+      Object.keys(optionalDependencies).filter(
+        (name) => !(`node_modules/${name}` in packages) && !(`${from}/node_modules/${name}` in packages),
+      ),
+    )
+    expect(lost).toEqual([])
   })
 })
 
