@@ -66,8 +66,10 @@ export class Inbound implements FrameHandler {
 
   body(chunk: Uint8Array, from: number, to: number): void {
     const stream = this.#into
-    if (stream === undefined || stream.closed) return
-    this.#streams.deliver(stream, to - from === chunk.length ? chunk : chunk.subarray(from, to))
+    if (stream === undefined) return
+    // Closed in the middle of a frame: what is left of it comes out of what its window had left.
+    if (stream.closed) this.#streams.past.charge(stream.id, to - from)
+    else this.#streams.deliver(stream, to - from === chunk.length ? chunk : chunk.subarray(from, to))
   }
 
   bodyEnd(): void {
@@ -93,7 +95,6 @@ export class Inbound implements FrameHandler {
         `stream ${id}: a frame of ${length} bytes, ${stream.window.left} were granted`,
       )
     }
-    stream.window.left -= length
     this.#common(stream, flags, length > 0)
     if (length > 0 && !stream.closed) streams.measure(stream)
     if ((flags & RST) !== 0) {

@@ -19,7 +19,7 @@ export interface StreamSink {
   end(stream: Stream): void
   /** The stream is over: the peer's RST, the session's end, or memory pressure. Nothing comes after it. Not called for `stream.reset()`. */
   reset(stream: Stream, reason: TunnelError): void
-  /** After `write` returned false: the queue is short again. */
+  /** After `write` returned false: the queue is short again. Also after `end`. */
   drain(stream: Stream): void
 }
 
@@ -91,6 +91,8 @@ export class MuxStream implements Stream {
   /** Its first frame has not left. */
   synPending: boolean
   finSent = false
+  /** Closed by a reset, from whatever side, and not by two ends. */
+  cut = false
   /** `write` returned false, and `drain` was not called since. */
   drainWanted = false
   /** It stands in the list of streams that owe an ACK or a window update. */

@@ -139,6 +139,7 @@ export class Streams implements StreamHost, MemoryUser {
   }
 
   peerReset(stream: MuxStream): void {
+    stream.cut = true
     this.#close(stream, stream.window.left)
     // The peer is done with it, whatever its window had left.
     this.past.end(stream.id)
@@ -150,6 +151,7 @@ export class Streams implements StreamHost, MemoryUser {
     const window = stream.window
     const bytes = chunk.length
     if (window.unread === 0) window.touchedAt = this.now
+    window.left -= bytes
     window.unread += bytes
     stream.bytesIn += bytes
     this.memory?.hold(bytes)
@@ -174,6 +176,7 @@ export class Streams implements StreamHost, MemoryUser {
     this.memory?.leave(this)
     for (const stream of this.live.values()) {
       if (stream.closed) continue
+      stream.cut = true
       this.#close(stream, 0)
       stream.sink.reset(stream, reason)
     }
@@ -203,6 +206,7 @@ export class Streams implements StreamHost, MemoryUser {
     const unsent = stream.synPending
     // Both sides have ended it already: there is nothing left to reset.
     const over = stream.readEnded && stream.finSent
+    stream.cut = true
     this.#close(stream, stream.readEnded || unsent ? 0 : stream.window.left, unsent)
     if (unsent) this.#outbound.stillborn(stream.id)
     else if (!over) this.#outbound.reset(stream.id)

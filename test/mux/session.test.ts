@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { End, frames, settle } from './pair.ts'
 
 const DATA = 0
+const WINDOW_UPDATE = 1
 const SYN = 1
 const FIN = 4
 
@@ -30,14 +31,15 @@ describe('a session', () => {
     expect(stream.acknowledged).toBe(true)
   })
 
-  it('sends the first data with the SYN and the FIN with the last data', () => {
+  it('sends the first data with the SYN, and the FIN behind the last in a frame of its own', () => {
     const [client] = pair()
     const { stream } = client.open()
     stream.write(Buffer.from('x'))
     stream.end()
     const sent = frames(client.take())
     expect(sent.map(({ type, flags, id, length }) => [type, flags, id, length])).toEqual([
-      [DATA, SYN | FIN, 1, 1],
+      [DATA, SYN, 1, 1],
+      [WINDOW_UPDATE, FIN, 1, 0],
     ])
   })
 })
