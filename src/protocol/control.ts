@@ -80,7 +80,7 @@ const list = <T extends z.ZodType>(item: T) =>
 
 const streamWindow = clamped(STREAM_WINDOW_MIN_BYTES, YAMUX_WINDOW_BYTES).optional()
 
-const serviceOffer = z.object({
+export const serviceOffer = z.object({
   name: word,
   type: oneOf<ServiceType>(),
   /** Host patterns, `*.` for exactly one label. */
@@ -177,8 +177,9 @@ export type Message = ClientMessage | GatewayMessage
 const byType = <T>(...schemas: (z.ZodType<T> & { shape: { type: z.ZodLiteral<string> } })[]) =>
   new Map(schemas.map((schema) => [schema.shape.type.value, schema] as const))
 
-const FROM_CLIENT = byType<ClientMessage>(hello, register, unregister, unreached, drain)
-const FROM_GATEWAY = byType<GatewayMessage>(
+/** By type, what each side may send. For this room and its tests: the document is held against the shapes. */
+export const FROM_CLIENT = byType<ClientMessage>(hello, register, unregister, unreached, drain)
+export const FROM_GATEWAY = byType<GatewayMessage>(
   welcome,
   reject,
   registered,
