@@ -60,12 +60,24 @@ export const LOCAL_CODES = [
   'out_of_memory',
   'reset',
   'idle',
+  'internal',
 ] as const
 
 export type RejectCode = keyof typeof REJECT_CODES
 export type ServiceCode = (typeof SERVICE_CODES)[number]
 export type UnreachedCode = (typeof UNREACHED_CODES)[number]
 export type ErrorCode = RejectCode | ServiceCode | UnreachedCode | (typeof LOCAL_CODES)[number]
+
+/** True for a code of these tables: what another process of ours says is text until then. */
+export function isErrorCode(code: string): code is ErrorCode {
+  const tables: readonly (readonly string[])[] = [
+    Object.keys(REJECT_CODES),
+    SERVICE_CODES,
+    UNREACHED_CODES,
+    LOCAL_CODES,
+  ]
+  return tables.some((table) => table.includes(code))
+}
 
 /** What ends because of the error. */
 export type Scope = 'visitor' | 'stream' | 'tunnel' | 'process'

@@ -120,6 +120,12 @@ export const VISITORS = 16_384
 export const VISITORS_PER_ADDRESS = 1_024
 /** TCP keepalive on visitors and targets: finds a host that vanished without a word. */
 export const TCP_KEEPALIVE_MS = 60_000
+/** How often idle connections are looked for: a limit of seconds or minutes may be a second late. */
+export const IDLE_SWEEP_MS = 1_000
+/** Written to a visitor's or target's socket at a time while it is slow: a first window, so that credit flows back in steps. */
+export const SPLICE_WRITE_BYTES = 64 * KiB
+/** Chunks shorter than this are copied together while they wait for a slow socket; views would cost more than bytes. */
+export const SPLICE_COPY_BYTES = 4 * KiB
 /** Idle `http` visitors are let go; `tcp` ones never unless the service says so. */
 export const HTTP_IDLE_MS = 600_000
 /** Descriptors that visitors and targets never take: tunnels, listeners, state, admin. */
@@ -139,6 +145,10 @@ export const STREAMS_PER_SERVICE = 8_192
 export const STREAMS_PER_CLIENT = 16_384
 /** A refused service is asked for again this often. */
 export const REFUSED_RETRY_MS = 60_000
+/** What goes wrong again and again is logged this often, with its count. */
+export const REPEATED_LOG_MS = 60_000
+/** A process's own addresses are looked up this often, when visitors come: a laptop changes networks, not by the second. */
+export const OWN_ADDRESSES_MS = 5_000
 
 // ── Admin port ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -153,6 +163,12 @@ export const LOCAL_CALL_MS = 5_000
 export const SIGHTINGS_WRITE_MS = 2_000
 /** One request or answer on a local control socket. */
 export const LOCAL_MESSAGE_BYTES = 4 * MiB
+/** Local control connections at once: commands come one by one. */
+export const LOCAL_CONNECTIONS = 64
+/** How often a command looks whether a lock is free again; others hold it for one write. */
+export const LOCK_POLL_MS = 25
+/** A state file that is read: all enrolled and all revoked keys, at 300 bytes each, fit. */
+export const STATE_FILE_BYTES = 64 * MiB
 /** Longest socket path; Node 20 silently cuts longer ones. */
 export const SOCKET_PATH_BYTES = 107
 /** A configuration file; larger ones are a mistake. */
