@@ -118,10 +118,14 @@ export const RELEASE_PER_TURN = 32
 /** Visitors in all, and per address (IPv6: /64). */
 export const VISITORS = 16_384
 export const VISITORS_PER_ADDRESS = 1_024
+/** After an error answer, what a visitor still sends is read this long, so that the answer is not reset away. */
+export const LINGER_MS = 2_000
 /** TCP keepalive on visitors and targets: finds a host that vanished without a word. */
 export const TCP_KEEPALIVE_MS = 60_000
 /** How often idle connections are looked for: a limit of seconds or minutes may be a second late. */
 export const IDLE_SWEEP_MS = 1_000
+/** A whole answer whose stream is gone is still given to a slow reader, until it takes nothing for this long. */
+export const LINGER_MS = 30_000
 /** Written to a visitor's or target's socket at a time while it is slow: a first window, so that credit flows back in steps. */
 export const SPLICE_WRITE_BYTES = 64 * KiB
 /** Chunks shorter than this are copied together while they wait for a slow socket; views would cost more than bytes. */

@@ -1,0 +1,113 @@
+import type { Socket } from 'node:net'
+import { HELD_BYTES } from '../limits.ts'
+
+export interface HeldSocketOptions {
+  /** Read from the socket before: counts, and comes first. */
+  chunks?: readonly Uint8Array[] | undefined
+  /** The socket broke or was reset: nobody waits any more. It is destroyed by then. Not called after `release` or `drop`. */
+  onGone?: ((held: HeldSocket) => void) | undefined
+  /** The visitor has sent its last byte. Whether it still waits for an answer cannot be seen: see `ended`. */
+  onEnded?: ((held: HeldSocket) => void) | undefined
+}
+
+/**
+ * A visitor's socket that waits for a stream. Owns the socket until `release` or `drop`.
+ *
+ * A socket that is not read reports neither FIN nor RST, so this one is read, up to HELD_BYTES, and then
+ * paused; Node hands out reads of up to 64 KiB, and one more may follow the pause, so that what is kept may
+ * pass the mark by two reads. Past the mark a visitor's leaving is not seen until the socket is written.
+ */
+export class HeldSocket {
+  readonly socket: Socket
+  readonly #options: HeldSocketOptions
+  #chunks: Uint8Array[]
+  #bytes = 0
+  #state: 'held' | 'gone' | 'released' = 'held'
+
+  constructor(socket: Socket, options: HeldSocketOptions = {}) {
+    this.socket = socket
+    this.#options = options
+    this.#chunks = [...(options.chunks ?? [])]
+    for (const chunk of this.#chunks) this.#bytes += chunk.length
+    socket.allowHalfOpen = true
+    socket.on('data', this.#onData)
+    socket.on('end', this.#onEnd)
+    socket.on('error', this.#onError)
+    socket.on('close', this.#onClose)
+    if (this.#bytes < HELD_BYTES) socket.resume()
+    else socket.pause()
+    if (socket.destroyed) queueMicrotask(this.#onClose)
+  }
+
+  /** What was read, in order. */
+  get chunks(): readonly Uint8Array[] {
+    return this.#chunks
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /**
+   * The visitor's FIN came, and `chunks` is all it sent. Over TCP one that closed looks the same as one that
+   * shut only its sending side and waits for its answer; what to do is the owner's to say.
+   */
+  get ended(): boolean {
+    return this.socket.readableEnded
+  }
+
+  /** The connection is over. */
+  get gone(): boolean {
+    return this.#state === 'gone'
+  }
+
+  /**
+   * Gives the socket away, paused, with what was read from it: `splice(held.socket, stream, {prefix:
+   * held.release()})`. The caller must put its own listeners on before it returns to the event loop.
+   */
+  release(): readonly Uint8Array[] {
+    this.#leave()
+    this.socket.pause()
+    return this.#chunks
+  }
+
+  /** Ends the visit: what was read is dropped, the socket destroyed. `onGone` is not called. */
+  drop(): void {
+    this.#leave()
+    this.socket.on('error', ignore)
+    this.#chunks = []
+    this.socket.destroy()
+  }
+
+  readonly #onData = (chunk: Uint8Array): void => {
+    this.#chunks.push(chunk)
+    this.#bytes += chunk.length
+    if (this.#bytes >= HELD_BYTES) this.socket.pause()
+  }
+
+  readonly #onEnd = (): void => {
+    this.#options.onEnded?.(this)
+  }
+
+  /** `close` follows; without a listener the error would end the process. */
+  readonly #onError = (): void => {}
+
+  readonly #onClose = (): void => {
+    if (this.#state !== 'held') return
+    this.#state = 'gone'
+    this.#chunks = []
+    this.#options.onGone?.(this)
+  }
+
+  #leave(): void {
+    if (this.#state !== 'held') return
+    this.#state = 'released'
+    const { socket } = this
+    socket.off('data', this.#onData)
+    socket.off('end', this.#onEnd)
+    socket.off('error', this.#onError)
+    socket.off('close', this.#onClose)
+  }
+}
+
+function ignore(): void {}

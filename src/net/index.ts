@@ -1,0 +1,26 @@
+/**
+ * One room, one idea: sockets. How a socket and a stream become one connection, how a visitor is kept while
+ * there is no stream, how to listen and to say why not, what an address is. It knows nothing of tunnels,
+ * routes, services or of what the bytes mean.
+ */
+export {
+  type AddressClass,
+  addressClass,
+  addressKey,
+  globalAddresses,
+  isOwnAddress,
+  ownAddresses,
+  plainAddress,
+} from './address.ts'
+export {
+  descriptorLimit,
+  descriptorsForVisitors,
+  socketOptions,
+  visitorServerOptions,
+} from './descriptors.ts'
+export { type DuplexInfo, duplexOf, type StreamDuplex } from './duplex.ts'
+export { HeldSocket, type HeldSocketOptions } from './held.ts'
+export { type IdleMember, IdleSweep, idleSweep } from './idle.ts'
+export { closeServer, type ListenAddress, listenOn } from './listen.ts'
+export { resetSocket } from './reset.ts'
+export { type Splice, type SpliceOptions, type SpliceResult, splice } from './splice.ts'
