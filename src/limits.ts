@@ -119,7 +119,7 @@ export const RELEASE_PER_TURN = 32
 export const VISITORS = 16_384
 export const VISITORS_PER_ADDRESS = 1_024
 /** After an error answer, what a visitor still sends is read this long, so that the answer is not reset away. */
-export const LINGER_MS = 2_000
+export const APOLOGY_LINGER_MS = 2_000
 /** TCP keepalive on visitors and targets: finds a host that vanished without a word. */
 export const TCP_KEEPALIVE_MS = 60_000
 /** How often idle connections are looked for: a limit of seconds or minutes may be a second late. */

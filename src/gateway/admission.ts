@@ -27,7 +27,7 @@ export interface Redeemed {
 }
 
 /**
- * How machines come in: who may be invited, and what a secret is worth (4-security.md A.3, B.1 to B.3).
+ * How machines come in: who may be invited, and what a secret is worth.
  * Works on the parts of the record that `Authority` owns; times are epoch ms.
  */
 export class Admission {

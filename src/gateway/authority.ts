@@ -24,7 +24,7 @@ export interface Revoked {
 
 /**
  * Who may do what on this gateway: invites, enrolled and revoked keys, owners of routes, and the grants of
- * the configuration they are held against (4-security.md A and B).
+ * the configuration they are held against.
  *
  * Pure: the time comes in (epoch ms), a record goes out. **Nobody is told an answer before it is on disk**:
  * after each call the caller writes `record` if what it last wrote is older than `revision`, waits for that,

@@ -37,7 +37,7 @@ interface Held<V> {
 }
 
 /**
- * Visitors of routes whose client is away (4-security.md E.3). It owns none of them: whoever gets a visitor back,
+ * Visitors of routes whose client is away. It owns none of them: whoever gets a visitor back,
  * from `release`, `expire` or as `evicted`, decides what becomes of it.
  *
  * Bounded in all, per route and per address. While several names hold, none takes more than a quarter of the whole;

@@ -2,7 +2,8 @@
  * A tunnel's bytes: dial and accept TLS, and bind a socket to a yamux session, its control stream and its
  * keepalive. Knows keys only as parameters and nothing of routes, services, visitors or targets.
  */
-export { Liveness } from './liveness.ts'
+
 export { TunnelListener, type TunnelListenerOptions } from './listener.ts'
-export { type DialOptions, TUNNEL_ALPN, dialTls, tunnelContext } from './tls.ts'
+export { Liveness } from './liveness.ts'
+export { type DialOptions, dialTls, tunnelContext } from './tls.ts'
 export { Tunnel, type TunnelHandler, type TunnelOptions } from './tunnel.ts'

@@ -1,9 +1,10 @@
-import { type Server, type Socket, createServer } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import { type SecureContext, TLSSocket } from 'node:tls'
 import type { Identity, Pin } from '../identity/index.ts'
 import { HANDSHAKE_MS, UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_PER_ADDRESS } from '../limits.ts'
 import { addressKey, closeServer, listenOn, plainAddress } from '../net/index.ts'
-import { TUNNEL_ALPN, pinOfPeer, tunnelContext } from './tls.ts'
+import { TUNNEL_ALPN } from '../protocol/index.ts'
+import { pinOfPeer, tunnelContext } from './tls.ts'
 import { WaitingList } from './waiting-list.ts'
 
 export interface TunnelListenerOptions {
@@ -65,7 +66,10 @@ export class TunnelListener {
     const evicted = this.#unauthenticated.add(raw, addressKey(address), performance.now())
     if (evicted !== undefined) {
       evicted.destroy()
-      this.#options.turnedAway(plainAddress(evicted.remoteAddress ?? 'unknown'), 'too many connections that did not log in')
+      this.#options.turnedAway(
+        plainAddress(evicted.remoteAddress ?? 'unknown'),
+        'too many connections that did not log in',
+      )
     }
     this.#arm()
     raw.on('close', () => this.#unauthenticated.remove(raw))
@@ -105,7 +109,10 @@ export class TunnelListener {
     this.#timer = undefined
     for (const raw of this.#unauthenticated.expire(performance.now())) {
       raw.destroy()
-      this.#options.turnedAway(plainAddress(raw.remoteAddress ?? 'unknown'), `no login within ${HANDSHAKE_MS / 1000} s`)
+      this.#options.turnedAway(
+        plainAddress(raw.remoteAddress ?? 'unknown'),
+        `no login within ${HANDSHAKE_MS / 1000} s`,
+      )
     }
     this.#arm()
   }

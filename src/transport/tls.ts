@@ -1,11 +1,9 @@
 import { constants } from 'node:crypto'
-import { type SecureContext, type TLSSocket, createSecureContext, connect as tlsConnect } from 'node:tls'
+import { createSecureContext, type SecureContext, type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { TunnelError } from '../errors.ts'
 import { type Identity, type Pin, peerPin, samePin } from '../identity/index.ts'
 import { HANDSHAKE_MS } from '../limits.ts'
-
-/** The one protocol of a tunnel's TLS. A list with anything else beside it is not ours. */
-export const TUNNEL_ALPN = 'blindgate/1'
+import { TUNNEL_ALPN } from '../protocol/index.ts'
 
 /**
  * TLS 1.3 with our own certificate and nothing that could resume: a resumed session shows the peer's
@@ -76,20 +74,38 @@ export function dialTls(options: DialOptions): Promise<TLSSocket> {
       const text = cause.code ?? cause.message
       fail(
         connected
-          ? tunnelError('handshake_failed', `${where} does not speak the tunnel protocol (${text}): check the address and port`, cause)
-          : tunnelError('dial_failed', `cannot reach ${where} (${text}): check the address, and that the gateway runs`, cause),
+          ? tunnelError(
+              'handshake_failed',
+              `${where} does not speak the tunnel protocol (${text}): check the address and port`,
+              cause,
+            )
+          : tunnelError(
+              'dial_failed',
+              `cannot reach ${where} (${text}): check the address, and that the gateway runs`,
+              cause,
+            ),
       )
     }
     const onClose = (): void =>
       onError(Object.assign(new Error('closed by the other side'), { code: 'closed by the other side' }))
     const onAbort = (): void => fail(tunnelError('closed', 'dialling was cancelled', signal?.reason))
     const timer = setTimeout(() => {
-      fail(tunnelError('handshake_timeout', `${where} did not answer within ${HANDSHAKE_MS / 1000} s: check the address and port`))
+      fail(
+        tunnelError(
+          'handshake_timeout',
+          `${where} did not answer within ${HANDSHAKE_MS / 1000} s: check the address and port`,
+        ),
+      )
     }, HANDSHAKE_MS)
     const onSecure = (): void => {
       const found = pinOfPeer(socket)
       if (socket.alpnProtocol !== TUNNEL_ALPN || found === undefined) {
-        fail(tunnelError('handshake_failed', `${where} answers TLS but is not a blindgate gateway: check the address and port`))
+        fail(
+          tunnelError(
+            'handshake_failed',
+            `${where} answers TLS but is not a blindgate gateway: check the address and port`,
+          ),
+        )
       } else if (!samePin(found, pin)) {
         fail(
           tunnelError(
@@ -107,7 +123,11 @@ export function dialTls(options: DialOptions): Promise<TLSSocket> {
     const settle = (): void => {
       clearTimeout(timer)
       signal?.removeEventListener('abort', onAbort)
-      socket.off('connect', onConnect).off('error', onError).off('close', onClose).off('secureConnect', onSecure)
+      socket
+        .off('connect', onConnect)
+        .off('error', onError)
+        .off('close', onClose)
+        .off('secureConnect', onSecure)
     }
 
     socket.on('connect', onConnect).on('error', onError).on('close', onClose).on('secureConnect', onSecure)
@@ -121,5 +141,10 @@ function tunnelError(
   detail: string,
   cause?: unknown,
 ): TunnelError {
-  return new TunnelError(code, { scope: 'tunnel', remote: code !== 'closed', detail, ...(cause === undefined ? {} : { cause }) })
+  return new TunnelError(code, {
+    scope: 'tunnel',
+    remote: code !== 'closed',
+    detail,
+    ...(cause === undefined ? {} : { cause }),
+  })
 }

@@ -16,7 +16,7 @@ import {
   YAMUX_WINDOW_BYTES,
 } from '../limits.ts'
 import { type MemoryBudget, type Millis, Session, type Stream, type StreamSink } from '../mux/index.ts'
-import { type ClientMessage, ControlReader, type GatewayMessage, encodeControl } from '../protocol/index.ts'
+import { type ClientMessage, ControlReader, encodeControl, type GatewayMessage } from '../protocol/index.ts'
 import { Liveness } from './liveness.ts'
 
 /** How a tunnel's owner hears of it. Calls are synchronous; after `closed` there are none. */
@@ -38,9 +38,6 @@ export interface TunnelOptions {
   memory?: MemoryBudget | undefined
   idDrain?: number | undefined
 }
-
-/** Streams besides the control stream that a client may open towards a gateway: none. */
-const CLIENT_STREAMS = 1
 
 /**
  * One tunnel: a TLS socket, the yamux session in it, the control stream (id 1) and the question whether the
@@ -90,7 +87,6 @@ export class Tunnel {
       receiveWindow: YAMUX_WINDOW_BYTES,
       sendWindow: YAMUX_WINDOW_BYTES,
       maxStreams: STREAMS_PER_TUNNEL,
-      acceptMax: options.role === 'client' ? STREAMS_PER_TUNNEL : CLIENT_STREAMS,
       ...(options.memory === undefined ? {} : { memory: options.memory }),
       ...(options.idDrain === undefined ? {} : { idDrain: options.idDrain }),
       events: {
@@ -107,7 +103,12 @@ export class Tunnel {
     socket.on('end', () => this.#finish(this.#endReason()))
     socket.on('error', (cause: NodeJS.ErrnoException) =>
       this.#finish(
-        new TunnelError('reset', { scope: 'tunnel', remote: true, detail: `the connection broke (${cause.code ?? cause.message})`, cause }),
+        new TunnelError('reset', {
+          scope: 'tunnel',
+          remote: true,
+          detail: `the connection broke (${cause.code ?? cause.message})`,
+          cause,
+        }),
       ),
     )
     socket.on('close', () => this.#finish(this.#endReason()))
@@ -128,7 +129,8 @@ export class Tunnel {
     this.#established = true
     // A peer that states no window is a plain yamux peer, in both directions (wire protocol, point 2).
     this.session.sendWindow = options.peerStreamWindow ?? YAMUX_WINDOW_BYTES
-    this.session.receiveWindow = options.peerStreamWindow === undefined ? YAMUX_WINDOW_BYTES : STREAM_WINDOW_BYTES
+    this.session.receiveWindow =
+      options.peerStreamWindow === undefined ? YAMUX_WINDOW_BYTES : STREAM_WINDOW_BYTES
     const seconds = Math.min(KEEPALIVE_SECONDS_MAX, Math.max(KEEPALIVE_SECONDS_MIN, options.keepaliveSeconds))
     this.#liveness.setKeepalive(seconds * 1000)
     this.#arm()
@@ -145,7 +147,11 @@ export class Tunnel {
     control.write(encodeControl(message))
     if (control.queued > CONTROL_QUEUE_BYTES) {
       this.destroy(
-        new TunnelError('flood', { scope: 'tunnel', remote: true, detail: 'the other side does not read its control messages' }),
+        new TunnelError('flood', {
+          scope: 'tunnel',
+          remote: true,
+          detail: 'the other side does not read its control messages',
+        }),
       )
     }
   }
@@ -202,7 +208,11 @@ export class Tunnel {
     if (this.#probes.size > 0) for (const answer of this.#probes) answer(true)
     if (!this.#established && this.session.bytesIn + chunk.length > UNAUTHENTICATED_BYTES) {
       this.#refuse(
-        new TunnelError('protocol_error', { scope: 'tunnel', remote: true, detail: `more than ${UNAUTHENTICATED_BYTES} bytes before a welcome` }),
+        new TunnelError('protocol_error', {
+          scope: 'tunnel',
+          remote: true,
+          detail: `more than ${UNAUTHENTICATED_BYTES} bytes before a welcome`,
+        }),
       )
       return
     }
@@ -220,7 +230,16 @@ export class Tunnel {
       stream.sink = this.#controlSink
       return
     }
-    if (this.#ending || !this.#established) stream.reset()
+    if (this.role === 'gateway') {
+      stream.reset()
+      this.#refuse(
+        new TunnelError('protocol_error', {
+          scope: 'tunnel',
+          remote: true,
+          detail: `a client opens stream 1 and no other, not ${stream.id}`,
+        }),
+      )
+    } else if (this.#ending || !this.#established) stream.reset()
     else this.handler.stream(stream)
   }
 
@@ -269,15 +288,30 @@ export class Tunnel {
   #onGoAway = (code: number): void => {
     this.#why ??=
       code === 0
-        ? new TunnelError('closed', { scope: 'tunnel', remote: true, detail: 'the other side closed the tunnel' })
-        : new TunnelError('protocol_error', { scope: 'tunnel', remote: true, detail: `the other side ended the tunnel with code ${code}` })
+        ? new TunnelError('closed', {
+            scope: 'tunnel',
+            remote: true,
+            detail: 'the other side closed the tunnel',
+          })
+        : new TunnelError('protocol_error', {
+            scope: 'tunnel',
+            remote: true,
+            detail: `the other side ended the tunnel with code ${code}`,
+          })
     // The last frame of the peer: nothing more can come, so nothing is worth waiting for.
     if (!this.#ending) this.end()
   }
 
   /** Why the connection ended, if it ends now. */
   #endReason(): TunnelError {
-    return this.#why ?? new TunnelError('closed', { scope: 'tunnel', remote: true, detail: 'the other side closed the connection' })
+    return (
+      this.#why ??
+      new TunnelError('closed', {
+        scope: 'tunnel',
+        remote: true,
+        detail: 'the other side closed the connection',
+      })
+    )
   }
 
   #scheduleFlush = (): void => {
@@ -326,7 +360,13 @@ export class Tunnel {
       if (this.#closed) return
       const verdict = this.#liveness.tick(performance.now())
       if (verdict === 'dead') {
-        this.#finish(new TunnelError('silent', { scope: 'tunnel', remote: true, detail: 'no sign of life from the other side' }))
+        this.#finish(
+          new TunnelError('silent', {
+            scope: 'tunnel',
+            remote: true,
+            detail: 'no sign of life from the other side',
+          }),
+        )
         return
       }
       if (verdict === 'ping') this.session.ping(performance.now())

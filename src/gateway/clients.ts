@@ -1,0 +1,334 @@
+import type { TLSSocket } from 'node:tls'
+import type { Logger } from 'pino'
+import { TunnelError } from '../errors.ts'
+import { hashSecret, type Pin } from '../identity/index.ts'
+import { DRAIN_MS_MAX, PROBE_MS, STREAM_WINDOW_BYTES } from '../limits.ts'
+import type { MemoryBudget } from '../mux/index.ts'
+import {
+  type ClientMessage,
+  type Hello,
+  isRejectCode,
+  isUnreachedCode,
+  type Message,
+  PROTOCOL_VERSION,
+  packItems,
+  printable,
+  rejection,
+  type ServiceOffer,
+  type ServiceResult,
+} from '../protocol/index.ts'
+import { Tunnel } from '../transport/index.ts'
+import type { Authority } from './authority.ts'
+import { ConnectedClient } from './connected-client.ts'
+import { LiveKeys } from './live-keys.ts'
+import type { Registrar } from './registrar.ts'
+import type { Routes } from './routes.ts'
+
+export interface ClientsOptions {
+  authority: Authority
+  routes: Routes<ConnectedClient>
+  registrar: Registrar
+  save(): Promise<void>
+  gateway: { id: string; version: string }
+  keepaliveSeconds: number
+  memory: MemoryBudget
+  /** A client's tunnel has room for streams again. */
+  onOpenable(client: ConnectedClient): void
+  log: Logger
+}
+
+/** Told to a client when the state cannot be written and the like. Seconds. */
+const OWN_PROBLEM = 'the gateway has a problem of its own: its log says which'
+const OWN_PROBLEM_SECONDS = 30
+
+/**
+ * The clients that are connected: who they are, from `hello` to the end of the tunnel, and what they ask for.
+ * Visitors are not its business; it tells `Routes` who may get them.
+ */
+export class Clients {
+  readonly #options: ClientsOptions
+  readonly #all = new Set<ConnectedClient>()
+  readonly #keys = new LiveKeys()
+  /** Set once, by `drain`: from then on nobody is let in. */
+  #draining = false
+  readonly errors = new Map<string, number>()
+
+  constructor(options: ClientsOptions) {
+    this.#options = options
+  }
+
+  get all(): ReadonlySet<ConnectedClient> {
+    return this.#all
+  }
+
+  get copiedKeys(): readonly Pin[] {
+    return this.#keys.copied
+  }
+
+  /** Takes a connection whose peer has proved its key, and nothing else. Owns `socket`. */
+  accept = (socket: TLSSocket, pin: Pin, authenticated: () => void): void => {
+    const log = this.#options.log
+    let client: ConnectedClient | undefined
+    let greeted = false
+    const tunnel: Tunnel = new Tunnel(
+      socket,
+      {
+        message: (message) => {
+          // The codec of this side lets only a client's messages through.
+          const said = message as ClientMessage
+          if (client?.welcomed === true) this.#onMessage(client, said)
+          else if (greeted || said.type !== 'hello') {
+            this.#reject(
+              tunnel,
+              'protocol_error',
+              `expected hello, got ${said.type}${greeted ? ' before the welcome' : ''}`,
+            )
+          } else {
+            greeted = true
+            const login = (known: ConnectedClient): void => {
+              client = known
+              authenticated()
+            }
+            this.#welcome(tunnel, said, login).catch((error: unknown) => {
+              log.error({ err: error, key: pin }, 'cannot let a client in')
+              this.#reject(tunnel, 'overloaded', OWN_PROBLEM, OWN_PROBLEM_SECONDS)
+            })
+          }
+        },
+        // A client opens its control stream and no other; the tunnel holds that, so this is never reached.
+        stream: (stream) => stream.reset(),
+        closed: (reason) => {
+          if (client !== undefined) this.#onClosed(client, reason)
+          else
+            log.debug(
+              { address: tunnel.remoteAddress, key: pin, code: reason.code },
+              `no client: ${printable(reason.message)}`,
+            )
+        },
+        openable: () => {
+          if (client === undefined) return
+          this.#options.routes.refresh(client)
+          this.#options.onOpenable(client)
+        },
+        idsLow: () => tunnel.send({ type: 'drain', deadlineMs: DRAIN_MS_MAX }),
+      },
+      { role: 'gateway', peer: pin, memory: this.#options.memory },
+    )
+  }
+
+  /** Cuts the tunnels of revoked keys, and their visitors, at once. */
+  revoke(keys: readonly Pin[]): void {
+    const revoked = new Set(keys)
+    for (const client of [...this.#all]) {
+      if (!revoked.has(client.tunnel.peer)) continue
+      client.cut()
+      this.#reject(client.tunnel, 'revoked', 'this key was revoked on the gateway')
+    }
+  }
+
+  /** Lets nobody in any more, and tells those who are in. */
+  drain(deadlineMs: number): void {
+    this.#draining = true
+    for (const { tunnel } of this.#all) tunnel.send({ type: 'drain', deadlineMs })
+  }
+
+  end(): void {
+    this.#draining = true
+    for (const { tunnel } of this.#all) tunnel.end()
+  }
+
+  async #welcome(tunnel: Tunnel, hello: Hello, login: (client: ConnectedClient) => void): Promise<void> {
+    const { authority, gateway, log, keepaliveSeconds } = this.#options
+    if (this.#draining) {
+      this.#reject(tunnel, 'draining', 'this gateway is being shut down', 1)
+      return
+    }
+    const { min, max } = hello.protocol
+    if (min > PROTOCOL_VERSION || max < PROTOCOL_VERSION) {
+      const side = min > PROTOCOL_VERSION ? 'gateway' : 'client'
+      const spoken = `this gateway speaks protocol ${PROTOCOL_VERSION}, the client ${min} to ${max}`
+      this.#reject(tunnel, 'unsupported_protocol', `${spoken}: upgrade the ${side}`)
+      return
+    }
+    const name = await this.#identify(tunnel, hello)
+    if (name === undefined || tunnel.closed) return
+
+    const client = new ConnectedClient(tunnel, { ...hello, name })
+    login(client)
+    tunnel.establish({ peerStreamWindow: hello.streamWindow, keepaliveSeconds })
+    this.#all.add(client)
+    if (this.#keys.add(tunnel.peer, client.instance)) {
+      log.warn(
+        { name, key: tunnel.peer },
+        'one key is live from two machines or state folders: if you did not copy it, revoke it',
+      )
+    }
+    authority.seen(tunnel.peer, client.instance, Date.now())
+    const older = this.#probeOlder(client)
+
+    const results = await this.#register(client, hello.services, older)
+    if (tunnel.closed) return
+    const welcome: Message = {
+      type: 'welcome',
+      protocol: PROTOCOL_VERSION,
+      gateway: { id: gateway.id, version: gateway.version, ids: [gateway.id] },
+      name,
+      streamWindow: STREAM_WINDOW_BYTES,
+      keepalive: keepaliveSeconds,
+      services: [],
+    }
+    const [first = [], ...rest] = packItems(results, welcome)
+    tunnel.send({ ...welcome, services: first })
+    for (const services of rest) tunnel.send({ type: 'registered', seq: 0, services })
+    client.welcomed = true
+    const { instance, agent } = client
+    const services = client.services.size
+    log.info(
+      { name, key: tunnel.peer, instance, address: tunnel.remoteAddress, agent, services },
+      'client connected',
+    )
+    this.#options.onOpenable(client)
+  }
+
+  /** A conflict may be with the client's own ghost: then it is worth knowing first whether that one still lives. */
+  async #register(
+    client: ConnectedClient,
+    offers: readonly ServiceOffer[],
+    older?: Promise<unknown>,
+  ): Promise<ServiceResult[]> {
+    const results = await this.#options.registrar.register(client, offers)
+    const conflict = results.some((result) => 'error' in result && result.error.code === 'route_conflict')
+    if (!conflict || older === undefined) return results
+    await older
+    return this.#options.registrar.register(client, offers)
+  }
+
+  /** The name under which this key is enrolled, enrolling it first if it brought an invite's secret. */
+  async #identify(tunnel: Tunnel, hello: Hello): Promise<string | undefined> {
+    const { authority, log } = this.#options
+    const key = tunnel.peer
+    try {
+      if (hello.enroll !== undefined) {
+        const secretHash = hashSecret(Buffer.from(hello.enroll.secret, 'base64url'))
+        const redeemed = authority.redeem({ secretHash, key, instance: hello.instance, now: Date.now() })
+        await this.#options.save()
+        if (!redeemed.again) {
+          log.warn(
+            {
+              key,
+              invite: redeemed.inviteId,
+              address: tunnel.remoteAddress,
+              name: redeemed.name,
+              usesLeft: redeemed.usesLeft,
+            },
+            'a machine enrolled',
+          )
+        }
+        return redeemed.name
+      }
+      const known = authority.identify(key)
+      if (known !== undefined && known !== 'revoked') return known.name
+      if (known === 'revoked') this.#reject(tunnel, 'revoked', 'this key was revoked on the gateway')
+      else
+        this.#reject(
+          tunnel,
+          'unknown_client',
+          `this gateway does not know the key ${key}: enroll with an invite, \`blindgate join\``,
+        )
+    } catch (error) {
+      if (!(error instanceof TunnelError) || !isRejectCode(error.code)) throw error
+      this.#reject(tunnel, error.code, error.message)
+    }
+    return undefined
+  }
+
+  /**
+   * An instance that dials again may have left a dead tunnel behind. No new visitor is sent into one that stays
+   * silent. Undefined when there is none.
+   */
+  #probeOlder(client: ConnectedClient): Promise<unknown> | undefined {
+    const older = [...this.#all].filter(
+      (other) =>
+        other !== client && other.instance === client.instance && other.tunnel.peer === client.tunnel.peer,
+    )
+    if (older.length === 0) return undefined
+    const { routes } = this.#options
+    return Promise.all(
+      older.map(async (other) => {
+        if (!(await other.tunnel.probe(PROBE_MS))) routes.refresh(other)
+      }),
+    )
+  }
+
+  #onMessage(client: ConnectedClient, message: ClientMessage): void {
+    const { registrar, routes, log } = this.#options
+    const { tunnel } = client
+    const failed = (error: unknown): void => {
+      log.error({ err: error, key: tunnel.peer }, `cannot answer ${message.type}`)
+      this.#reject(tunnel, 'overloaded', OWN_PROBLEM, OWN_PROBLEM_SECONDS)
+    }
+    switch (message.type) {
+      case 'hello':
+        this.#reject(tunnel, 'protocol_error', 'a second hello')
+        return
+      case 'register':
+        this.#register(client, message.services).then((results) => {
+          sendResults(tunnel, message.seq, results)
+        }, failed)
+        return
+      case 'unregister':
+        registrar
+          .unregister(client, message.names, message.release === true)
+          .then(() => tunnel.send({ type: 'unregistered', seq: message.seq }), failed)
+        return
+      case 'unreached':
+        // Only for streams that live: the reset that follows takes it out again.
+        if (isUnreachedCode(message.code) && client.carried.has(message.stream)) {
+          client.unreached.set(message.stream, message.code)
+        }
+        return
+      case 'drain':
+        client.draining = true
+        routes.refresh(client)
+        log.info({ name: client.name, key: tunnel.peer, streams: client.carried.size }, 'client drains')
+        return
+    }
+  }
+
+  #onClosed(client: ConnectedClient, reason: TunnelError): void {
+    const { log } = this.#options
+    this.errors.set(reason.code, (this.errors.get(reason.code) ?? 0) + 1)
+    const about = {
+      name: client.name,
+      key: client.tunnel.peer,
+      address: client.tunnel.remoteAddress,
+      code: reason.code,
+    }
+    const text = `client gone: ${printable(reason.message)}`
+    if (reason.code === 'closed') log.info(about, text)
+    else log.warn(about, text)
+    this.#forget(client)
+  }
+
+  #forget(client: ConnectedClient): void {
+    if (!this.#all.delete(client)) return
+    this.#keys.remove(client.tunnel.peer, client.instance)
+    this.#options.authority.seen(client.tunnel.peer, client.instance, Date.now())
+    this.#options.routes.drop(client)
+  }
+
+  #reject(tunnel: Tunnel, code: Parameters<typeof rejection>[0], message: string, retryAfter?: number): void {
+    this.#options.log.info(
+      { address: tunnel.remoteAddress, key: tunnel.peer, code },
+      `rejected: ${printable(message, 400)}`,
+    )
+    this.errors.set(code, (this.errors.get(code) ?? 0) + 1)
+    tunnel.send(rejection(code, message, retryAfter))
+    tunnel.end(new TunnelError(code, { scope: 'tunnel', remote: true, detail: message }))
+  }
+}
+
+function sendResults(tunnel: Tunnel, seq: number, results: readonly ServiceResult[]): void {
+  const registered = { type: 'registered', seq, services: [] } as const
+  for (const services of packItems(results, registered)) tunnel.send({ ...registered, services })
+}

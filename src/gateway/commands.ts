@@ -1,0 +1,143 @@
+import type { Logger } from 'pino'
+import { userError } from '../errors.ts'
+import { checkName, encodeInvite, hashSecret, newSecret, type Pin } from '../identity/index.ts'
+import { callLocal, identityIn, type State } from '../state/index.ts'
+import { NO_ADDRESS, saidAddress } from './invite-address.ts'
+import { Store } from './store.ts'
+
+/** What the commands of this machine ask of a gateway; `address` overrides what invites carry. */
+export type GatewayRequest =
+  | { command: 'invite'; name?: string; uses: number; expiresMs: number; address?: string }
+  | { command: 'clients' }
+  | { command: 'revoke'; target: string }
+  | { command: 'release'; route: string }
+  | { command: 'status' }
+
+export interface InviteAnswer {
+  invite: string
+  name: string
+  /** Epoch ms. */
+  expiresAt: number
+  /** For stderr: whom the new machine will share visitors with. */
+  warning?: string
+}
+
+export interface ClientRow {
+  name: string
+  key: Pin
+  /** Where the key was last seen from; empty before its first tunnel. */
+  instance: string
+  /** Of its tunnel, empty while it has none. */
+  address: string
+  /** Epoch ms. */
+  enrolled: number
+  connected: boolean
+  warning?: string
+}
+
+/** Names of the lock that the writer of a gateway's state holds, and of the socket it answers on. */
+export const GATEWAY_LOCK = 'gateway.lock'
+export const GATEWAY_SOCKET = 'gateway.sock'
+
+/** Makes an invite of the store's gateway. The use of it is the caller's to print, and nobody's to log. */
+export function makeInvite(
+  store: Store,
+  pin: Pin,
+  request: { name?: string; uses: number; expiresMs: number; address?: string; first?: boolean },
+): InviteAnswer | undefined {
+  const addresses = request.address === undefined ? store.addresses : [saidAddress(request.address)]
+  if (addresses.length === 0) throw userError('usage', NO_ADDRESS)
+  if (request.name !== undefined) checkName(request.name)
+  const secret = newSecret()
+  const now = Date.now()
+  const expiresAt = now + request.expiresMs
+  const common = { expiresAt, secretHash: hashSecret(secret), now }
+  const made =
+    request.first === true
+      ? store.authority.createFirstInvite(common)
+      : store.authority.createInvite({
+          ...common,
+          uses: request.uses,
+          ...(request.name === undefined ? {} : { name: request.name }),
+        })
+  if (made === undefined) return undefined
+  const warning =
+    made.sharesWith.length === 0
+      ? {}
+      : {
+          warning: `"${made.name}" has ${made.sharesWith.length} machine(s) already: the new one will share its visitors and can get its certificates`,
+        }
+  return {
+    invite: encodeInvite({ addresses: [...addresses], pin, name: made.name, secret }),
+    name: made.name,
+    expiresAt,
+    ...warning,
+  }
+}
+
+/**
+ * Asks the gateway that runs on this state; when none runs, takes its lock and does the same on the files.
+ * Throws `state_locked` when one runs and does not answer: nothing is written then.
+ */
+export async function gatewayCommand(state: State, request: GatewayRequest, log: Logger): Promise<unknown> {
+  try {
+    return await callLocal(state.socketPath(GATEWAY_SOCKET), request)
+  } catch (error) {
+    if (!isNobody(error)) throw error
+  }
+  const lock = await state.lock(GATEWAY_LOCK)
+  try {
+    return await onFiles(state, request, log)
+  } finally {
+    await lock.release()
+  }
+}
+
+async function onFiles(state: State, request: GatewayRequest, log: Logger): Promise<unknown> {
+  const { pin } = await identityIn(state, 'gateway')
+  const store = await Store.open(state, log)
+  const { authority } = store
+  const answer = ((): unknown => {
+    switch (request.command) {
+      case 'invite':
+        return makeInvite(store, pin, request)
+      case 'revoke':
+        return authority.revoke(request.target, Date.now())
+      case 'release':
+        return { route: request.route, name: authority.release(request.route) }
+      case 'clients':
+        return { clients: clientRows(store, () => undefined) }
+      case 'status':
+        throw userError('not_found', `no gateway runs on ${state.path}: start it with \`blindgate gateway\``)
+    }
+  })()
+  await store.close()
+  return answer
+}
+
+/** All enrolled machines; `live` gives what is known of a key that has a tunnel. */
+export function clientRows(
+  store: Store,
+  live: (key: Pin) => { address: string; instance: string; copied: boolean } | undefined,
+): ClientRow[] {
+  return store.authority.clients.map((client) => {
+    const now = live(client.key)
+    return {
+      name: client.name,
+      key: client.key,
+      instance: now?.instance ?? client.instances[0]?.instance ?? '',
+      address: now?.address ?? '',
+      enrolled: client.enrolledAt,
+      connected: now !== undefined,
+      ...(now?.copied === true
+        ? {
+            warning: 'this key is live from two machines or state folders: if you did not copy it, revoke it',
+          }
+        : {}),
+    }
+  })
+}
+
+function isNobody(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'not_found'
+}

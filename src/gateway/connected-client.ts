@@ -1,0 +1,65 @@
+import type { UnreachedCode } from '../errors.ts'
+import type { Stream, StreamSink } from '../mux/index.ts'
+import { printable, type ServiceOffer } from '../protocol/index.ts'
+import type { Tunnel } from '../transport/index.ts'
+import type { Route } from './route.ts'
+
+/** A visitor's connection as its client's tunnel sees it. */
+export interface Carried {
+  readonly route: Route
+  /** Resets the visitor and its stream. */
+  cut(): void
+}
+
+/** What a client said of itself in its `hello`. */
+export interface Introduction {
+  name: string
+  agent: string
+  instance: string
+  process: string
+}
+
+/**
+ * A client that has logged in: its tunnel, what it offers, and the visitors it carries. The gateway makes one
+ * per tunnel, so that one machine may have several.
+ */
+export class ConnectedClient {
+  readonly tunnel: Tunnel
+  readonly name: string
+  readonly agent: string
+  readonly instance: string
+  readonly process: string
+  /** Registered services by name. */
+  readonly services = new Map<string, { offer: ServiceOffer; route: Route }>()
+  /** Visitors by the id of their stream. */
+  readonly carried = new Map<number, Carried>()
+  /** Streams of which the client said that no byte reached a target; their resets follow. */
+  readonly unreached = new Map<number, UnreachedCode>()
+  /** Its `welcome` has been sent: before that it may not get a stream. */
+  welcomed = false
+  /** It asked for no more streams. */
+  draining = false
+
+  constructor(tunnel: Tunnel, introduction: Introduction) {
+    this.tunnel = tunnel
+    this.name = introduction.name
+    this.agent = printable(introduction.agent)
+    this.instance = introduction.instance
+    this.process = introduction.process
+  }
+
+  /** True while new visitors may be sent there. */
+  get usable(): boolean {
+    return !this.draining && !this.tunnel.closed && !this.tunnel.suspect
+  }
+
+  /** Undefined: no room just now, or not yet. */
+  open(sink: StreamSink): Stream | undefined {
+    return this.welcomed ? this.tunnel.open(sink) : undefined
+  }
+
+  /** Cuts every visitor. */
+  cut(): void {
+    for (const carried of [...this.carried.values()]) carried.cut()
+  }
+}

@@ -1,0 +1,425 @@
+import { createHash, randomBytes } from 'node:crypto'
+import type { Logger } from 'pino'
+import { formatAddress, type GatewaySettings } from '../config/index.ts'
+import type { Identity, Pin } from '../identity/index.ts'
+import { INVITE_EXPIRES_MS } from '../limits.ts'
+import { MemoryBudget } from '../mux/index.ts'
+import { globalAddresses } from '../net/index.ts'
+import { type Lock, type State, serveLocal } from '../state/index.ts'
+import { TunnelListener } from '../transport/index.ts'
+import { Admin, type Gauge } from './admin.ts'
+import { Clients } from './clients.ts'
+import { clientRows, GATEWAY_LOCK, GATEWAY_SOCKET, type GatewayRequest, makeInvite } from './commands.ts'
+import type { ConnectedClient } from './connected-client.ts'
+import { inviteAddress } from './invite-address.ts'
+import { Registrar, refusal } from './registrar.ts'
+import { DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
+import { Routes } from './routes.ts'
+import { Store } from './store.ts'
+import { VisitorPorts } from './visitor-ports.ts'
+import { Visitors } from './visitors.ts'
+
+export interface GatewayOptions {
+  settings: GatewaySettings
+  state: State
+  identity: Identity
+  version: string
+  log: Logger
+}
+
+export interface GatewayStatus {
+  side: 'gateway'
+  clients: ReturnType<typeof clientRows>
+  routes: {
+    route: Route
+    owner: string
+    service?: string
+    type?: string
+    replicas: number
+    streams: number
+    held: number
+  }[]
+  streams: number
+  bytes: { in: number; out: number }
+  errors: Record<string, number>
+}
+
+/**
+ * Starts a gateway: listens for clients and visitors, and answers this machine's commands. It holds the lock of
+ * `state` until it is closed. Rejects with one error (`state_locked`, `address_in_use`, …) and leaves nothing open.
+ */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const lock = await options.state.lock(GATEWAY_LOCK)
+  let gateway: Gateway | undefined
+  try {
+    gateway = new Gateway(options, lock, await Store.open(options.state, options.log))
+    await gateway.start()
+    return gateway
+  } catch (error) {
+    if (gateway === undefined) await lock.release()
+    else await gateway.close()
+    throw error
+  }
+}
+
+/** A running gateway: wires the authority, the routing table, the clients and the visitors to their sockets. */
+export class Gateway {
+  readonly pin: Pin
+  visitors: { host: string; port: number } = { host: '', port: 0 }
+  clients: { host: string; port: number } = { host: '', port: 0 }
+  admin: { host: string; port: number } | undefined
+
+  readonly #options: GatewayOptions
+  readonly #lock: Lock
+  readonly #store: Store
+  readonly #memory: MemoryBudget
+  readonly #routes: Routes<ConnectedClient>
+  readonly #visitors: Visitors
+  readonly #ports: VisitorPorts
+  readonly #registrar: Registrar
+  readonly #clients: Clients
+  readonly #listener: TunnelListener
+  readonly #admin: Admin
+  #settings: GatewaySettings
+  #local: { close(): Promise<void> } | undefined
+  #ready = false
+  #closing: Promise<void> | undefined
+
+  constructor(options: GatewayOptions, lock: Lock, store: Store) {
+    const { settings, identity, log, version } = options
+    const { authority } = store
+    this.pin = identity.pin
+    this.#options = options
+    this.#settings = settings
+    this.#lock = lock
+    this.#store = store
+    this.#memory = new MemoryBudget(settings.memoryBytes)
+    const save = (): Promise<void> => store.save()
+    this.#routes = new Routes<ConnectedClient>({
+      isLive: (client) => client.usable,
+      onLive: (route) => {
+        authority.markLive(route)
+        this.#visitors.release(route)
+        log.debug({ route }, 'route is live')
+      },
+      onGone: (route) => {
+        authority.markGone(route, Date.now())
+        log.info({ route }, 'route has no client: its visitors are held')
+      },
+    })
+    this.#visitors = new Visitors({
+      authority,
+      routes: this.#routes,
+      memory: this.#memory,
+      holdMs: settings.holdMs,
+      log,
+    })
+    this.#ports = new VisitorPorts({ visitors: this.#visitors, host: () => this.#portsHost, log })
+    this.#registrar = new Registrar({
+      authority,
+      routes: this.#routes,
+      ports: this.#ports,
+      save,
+      urlOf: (route) => this.#urlOf(route),
+      log,
+    })
+    this.#clients = new Clients({
+      authority,
+      routes: this.#routes,
+      registrar: this.#registrar,
+      save,
+      gateway: { id: gatewayId(identity), version },
+      keepaliveSeconds: settings.keepaliveSeconds,
+      memory: this.#memory,
+      onOpenable: (client) => {
+        for (const { route } of client.services.values()) this.#visitors.release(route)
+      },
+      log,
+    })
+    this.#listener = new TunnelListener({
+      identity,
+      accept: this.#clients.accept,
+      turnedAway: (address, why) => log.debug({ address }, `turned away: ${why}`),
+    })
+    this.#admin = new Admin({ ready: () => this.#ready, gauges: () => this.#gauges() })
+  }
+
+  async start(): Promise<void> {
+    const { settings, state, log } = this.#options
+    const { authority } = this.#store
+    this.#store.setGrants(settings.grants)
+    authority.restarted(Date.now())
+    this.clients = await this.#listener.listen(settings.listen.tunnel)
+    this.visitors = await this.#ports.listen(DEFAULT_ROUTE, settings.listen.http)
+    if (settings.listen.admin !== undefined) this.admin = await this.#admin.listen(settings.listen.admin)
+    authority.reservedPorts = new Set([
+      this.clients.port,
+      this.visitors.port,
+      ...(this.admin === undefined ? [] : [this.admin.port]),
+    ])
+    // An owned port keeps its listener while its owner is away; one that cannot be opened now must not stop the rest.
+    for (const { route, name } of authority.owners) {
+      if (parseRoute(route).kind !== 'tcp' || !authority.covers(name, route)) continue
+      await this.#ports.open(route).catch((error: unknown) => {
+        log.error(
+          { route, name },
+          `cannot open a port that "${name}" owns: ${error instanceof Error ? error.message : String(error)}`,
+        )
+      })
+    }
+    this.#chooseAddress()
+    this.#local = await serveLocal(state.socketPath(GATEWAY_SOCKET), (request) =>
+      this.command(request as GatewayRequest),
+    )
+    await this.#store.save()
+    this.#ready = true
+  }
+
+  /** One command of this machine. What it changed is on disk when it resolves. */
+  async command(request: GatewayRequest): Promise<unknown> {
+    const { authority } = this.#store
+    const { log } = this.#options
+    switch (request.command) {
+      case 'invite': {
+        const answer = makeInvite(this.#store, this.pin, request)
+        await this.#store.save()
+        log.info({ name: answer?.name, uses: request.uses }, 'invite made')
+        return answer
+      }
+      case 'revoke': {
+        const revoked = authority.revoke(request.target, Date.now())
+        this.#clients.revoke(revoked.keys)
+        const why = refusal('not_granted', 'the name was revoked on the gateway')
+        this.#registrar.withdraw(revoked.routes.map((route) => ({ route, why })))
+        for (const route of revoked.routes) this.#ports.close(route)
+        await this.#store.save()
+        log.warn(revoked, 'revoked')
+        return revoked
+      }
+      case 'release': {
+        const name = await this.#registrar.release(request.route)
+        log.warn({ route: request.route, name }, 'route released')
+        return { route: request.route, name }
+      }
+      case 'clients':
+        return { clients: this.#clientRows() }
+      case 'status':
+        return this.status()
+    }
+  }
+
+  /** The invite of a first run; undefined once somebody has enrolled, or when nobody can know the address. */
+  async firstInvite(): Promise<string | undefined> {
+    if (this.#store.addresses.length === 0) return undefined
+    const made = makeInvite(this.#store, this.pin, { uses: 1, expiresMs: INVITE_EXPIRES_MS, first: true })
+    await this.#store.save()
+    return made?.invite
+  }
+
+  /** True while no machine has enrolled. */
+  get nobodyEnrolled(): boolean {
+    return this.#store.authority.needsFirstInvite
+  }
+
+  status(): GatewayStatus {
+    const { authority } = this.#store
+    const live = new Map(this.#routes.snapshot().map((entry) => [entry.route, entry]))
+    const routes = authority.owners.map(({ route, name }) => {
+      const entry = live.get(route)
+      const replicas = entry?.replicas ?? []
+      const [first] = replicas
+      return {
+        route,
+        owner: name,
+        ...(first === undefined ? {} : { service: first.service, type: first.type }),
+        replicas: replicas.filter((replica) => replica.tunnel.usable).length,
+        streams: replicas.reduce((sum, replica) => sum + replica.active, 0),
+        held: this.#visitors.held(route),
+      }
+    })
+    const errors = Object.fromEntries([...this.#clients.errors, ...this.#visitors.errors])
+    return {
+      side: 'gateway',
+      clients: this.#clientRows(),
+      routes,
+      streams: this.#visitors.served,
+      bytes: this.#visitors.bytes,
+      errors,
+    }
+  }
+
+  /**
+   * Takes the grants of a reloaded file: what they no longer cover is withdrawn and its visitors are cut.
+   * Listeners stay as they are; returns what of the file needs a restart.
+   */
+  async reload(settings: GatewaySettings): Promise<string[]> {
+    const old = this.#settings
+    this.#settings = { ...old, grants: settings.grants }
+    const uncovered = this.#store.setGrants(settings.grants)
+    const why = refusal('not_granted', 'the grant was narrowed on the gateway')
+    this.#registrar.withdraw(uncovered.map(({ route }) => ({ route, why })))
+    for (const { route } of uncovered) this.#ports.close(route)
+    await this.#store.save()
+    const { listen, address, memoryBytes, drainMs, holdMs } = settings
+    return Object.entries({ listen, address, memory: memoryBytes, drain: drainMs, hold: holdMs })
+      .filter(([key, value]) => {
+        const before = {
+          listen: old.listen,
+          address: old.address,
+          memory: old.memoryBytes,
+          drain: old.drainMs,
+          hold: old.holdMs,
+        }
+        return JSON.stringify(value) !== JSON.stringify(before[key as keyof typeof before])
+      })
+      .map(([key]) => key)
+  }
+
+  /** No new visitors and clients; those who are here finish, for at most `ms`; then as `close`. */
+  async drain(ms: number = this.#settings.drainMs): Promise<void> {
+    this.#ready = false
+    this.#options.log.info({ visitors: this.#visitors.served, ms }, 'draining')
+    this.#clients.drain(ms)
+    this.#ports.closeAll()
+    await this.#visitors.drained(ms)
+    await this.close()
+  }
+
+  /** At once: visitors are reset, tunnels end, the state is written, the lock is free. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    this.#ready = false
+    try {
+      await this.#local?.close()
+      this.#ports.closeAll()
+      this.#visitors.close()
+      await Promise.all([
+        this.#listener.close(),
+        this.#clients.end(),
+        this.admin === undefined ? undefined : this.#admin.close(),
+      ])
+      await this.#store.close()
+    } finally {
+      await this.#lock.release()
+    }
+  }
+
+  get #portsHost(): string | undefined {
+    return this.#settings.listen.portsHost ?? this.#settings.listen.http.host
+  }
+
+  #chooseAddress(): void {
+    const given = this.#settings.address
+    const address = inviteAddress({
+      said: given ?? this.#store.address,
+      bound: this.clients,
+      globals: globalAddresses(),
+    })
+    this.#store.setAddresses(address === undefined ? [] : [address], given)
+  }
+
+  /** As a visitor would type it, with the host of the invites: the client puts the one it dialled in its place. */
+  #urlOf(route: Route): string {
+    const parsed = parseRoute(route)
+    const [address] = this.#store.addresses
+    const host =
+      address === undefined ? this.clients.host : address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+    if (parsed.kind === 'tcp') return `tcp://${formatAddress({ host, port: parsed.port })}`
+    const { port } = this.visitors
+    return port === 80
+      ? `http://${host.includes(':') ? `[${host}]` : host}`
+      : `http://${formatAddress({ host, port })}`
+  }
+
+  #clientRows(): ReturnType<typeof clientRows> {
+    const live = new Map<Pin, ConnectedClient>()
+    for (const client of this.#clients.all) live.set(client.tunnel.peer, client)
+    const copied = new Set(this.#clients.copiedKeys)
+    return clientRows(this.#store, (key) => {
+      const client = live.get(key)
+      return client === undefined
+        ? undefined
+        : { address: client.tunnel.remoteAddress, instance: client.instance, copied: copied.has(key) }
+    })
+  }
+
+  #gauges(): Gauge[] {
+    const { bytes, errors } = this.#visitors
+    const routes = this.#routes.snapshot()
+    const perRoute = (of: (entry: (typeof routes)[number]) => number): Gauge['values'] =>
+      routes.map((entry) => ({ labels: { route: entry.route }, value: of(entry) }))
+    const counted = [...this.#clients.errors, ...errors].map(([code, value]) => ({ labels: { code }, value }))
+    return [
+      {
+        name: 'blindgate_tunnels',
+        help: 'Tunnels of clients that are logged in.',
+        type: 'gauge',
+        values: [{ value: this.#clients.all.size }],
+      },
+      {
+        name: 'blindgate_unauthenticated',
+        help: 'Connections that have not logged in.',
+        type: 'gauge',
+        values: [{ value: this.#listener.waiting }],
+      },
+      {
+        name: 'blindgate_visitors',
+        help: 'Visitors that are connected.',
+        type: 'gauge',
+        values: [{ value: this.#visitors.size }],
+      },
+      {
+        name: 'blindgate_held_visitors',
+        help: 'Visitors that wait for a client.',
+        type: 'gauge',
+        values: [{ value: this.#visitors.heldAll }],
+      },
+      {
+        name: 'blindgate_visitors_total',
+        help: 'Visitors since the start.',
+        type: 'counter',
+        values: [{ value: this.#visitors.total }],
+      },
+      {
+        name: 'blindgate_bytes_in_total',
+        help: 'Bytes from visitors.',
+        type: 'counter',
+        values: [{ value: bytes.in }],
+      },
+      {
+        name: 'blindgate_bytes_out_total',
+        help: 'Bytes to visitors.',
+        type: 'counter',
+        values: [{ value: bytes.out }],
+      },
+      {
+        name: 'blindgate_unread_bytes',
+        help: 'Received from clients and not yet taken by visitors.',
+        type: 'gauge',
+        values: [{ value: this.#memory.unread }],
+      },
+      {
+        name: 'blindgate_route_replicas',
+        help: 'Clients that serve a route.',
+        type: 'gauge',
+        values: perRoute((entry) => entry.replicas.length),
+      },
+      {
+        name: 'blindgate_route_streams',
+        help: 'Visitors of a route being served.',
+        type: 'gauge',
+        values: perRoute((entry) => entry.replicas.reduce((sum, replica) => sum + replica.active, 0)),
+      },
+      { name: 'blindgate_errors_total', help: 'What went wrong, by code.', type: 'counter', values: counted },
+    ]
+  }
+}
+
+/** Distinguishes gateways and runs: a client counts its tunnels by it, under the gateway's key. */
+function gatewayId(identity: Identity): string {
+  return createHash('sha256').update(identity.pin).update(randomBytes(16)).digest('hex').slice(0, 16)
+}

@@ -1,0 +1,208 @@
+import type { Logger } from 'pino'
+import { TunnelError } from '../errors.ts'
+import { PORT_TRIES } from '../limits.ts'
+import {
+  isServiceCode,
+  printable,
+  type ServiceOffer,
+  type ServiceRefusal,
+  type ServiceResult,
+} from '../protocol/index.ts'
+import type { Authority } from './authority.ts'
+import type { ConnectedClient } from './connected-client.ts'
+import { parseRoute, type Route, routeOf, tcpRoute } from './route.ts'
+import type { Replica, Routes } from './routes.ts'
+
+/** The listeners behind `tcp` routes. Opening one that is open is nothing. */
+export interface Ports {
+  open(route: Route): Promise<void>
+  close(route: Route): void
+}
+
+export interface RegistrarOptions {
+  authority: Authority
+  routes: Routes<ConnectedClient>
+  ports: Ports
+  /** Resolves when what the authority knows is on disk. */
+  save(): Promise<void>
+  urlOf(route: Route): string
+  log: Logger
+}
+
+/**
+ * Takes and gives back services. One at a time, since each may open a port and write to disk between the question
+ * and the answer, and two that interleave could both be told yes.
+ */
+export class Registrar {
+  readonly #options: RegistrarOptions
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(options: RegistrarOptions) {
+    this.#options = options
+  }
+
+  /** Answers for each offer, in order. What it grants is on disk and open when it resolves. */
+  register(client: ConnectedClient, offers: readonly ServiceOffer[]): Promise<ServiceResult[]> {
+    return this.#alone(async () => {
+      const results: ServiceResult[] = []
+      for (const offer of offers) results.push(await this.#registerOne(client, offer))
+      await this.#options.save()
+      return results
+    })
+  }
+
+  unregister(client: ConnectedClient, names: readonly string[], release: boolean): Promise<void> {
+    return this.#alone(async () => {
+      const { authority, routes, save } = this.#options
+      const gone = routes.unregister(client, names)
+      for (const { route, service } of gone) {
+        client.services.delete(service)
+        if (release && routes.replicas(route).length === 0 && authority.releaseBy(client.name, route)) {
+          this.#options.ports.close(route)
+        }
+      }
+      await save()
+    })
+  }
+
+  /** The operator's `release`: only a route that nobody serves, so that no visitor is cut by a typing error. */
+  release(route: string): Promise<string> {
+    return this.#alone(async () => {
+      const { authority, routes, ports, save } = this.#options
+      const live = routes.replicas(route).filter((replica) => replica.tunnel.usable)
+      const [one] = live
+      if (one !== undefined) {
+        throw new TunnelError('route_taken', {
+          scope: 'process',
+          detail: `${route} is being served by ${live.length} client(s) of "${one.name}": stop service "${one.service}" there first, or revoke it`,
+        })
+      }
+      const name = authority.release(route)
+      this.withdraw([{ route, why: refusal('route_taken', 'the route was released on the gateway') }])
+      ports.close(route)
+      await save()
+      return name
+    })
+  }
+
+  /** Routes were taken from their owners: services go, their visitors are cut, their clients are told. */
+  withdraw(routes: readonly { route: Route; why: ServiceRefusal['error'] }[]): void {
+    const told = new Map<ConnectedClient, ServiceRefusal[]>()
+    for (const { route, why } of routes) {
+      for (const { tunnel: client, service } of this.#options.routes.withdraw(route)) {
+        this.#forget(client, service, route)
+        told.set(client, [...(told.get(client) ?? []), { name: service, error: why }])
+      }
+    }
+    for (const [client, services] of told) client.tunnel.send({ type: 'withdrawn', services })
+  }
+
+  #forget(client: ConnectedClient, service: string, route: Route): void {
+    client.services.delete(service)
+    for (const carried of [...client.carried.values()]) if (carried.route === route) carried.cut()
+  }
+
+  async #registerOne(client: ConnectedClient, offer: ServiceOffer): Promise<ServiceResult> {
+    const { routes, log, urlOf } = this.#options
+    try {
+      const route = await this.#place(client, offer)
+      if (client.tunnel.closed) return { name: offer.name, urls: [] }
+      const ghosts = routes.register(client, client.name, offer, route)
+      client.services.set(offer.name, { offer, route })
+      this.#tellGhosts(ghosts)
+      log.info(
+        { name: client.name, service: offer.name, route, key: client.tunnel.peer },
+        'service registered',
+      )
+      return { name: offer.name, urls: [urlOf(route)] }
+    } catch (error) {
+      if (!(error instanceof TunnelError) || !isServiceCode(error.code)) throw error
+      log.warn(
+        { name: client.name, service: printable(offer.name), code: error.code, key: client.tunnel.peer },
+        `service refused: ${printable(error.message, 400)}`,
+      )
+      return { name: offer.name, error: { code: error.code, message: error.message } }
+    }
+  }
+
+  /** Finds the route of an offer, makes its name the owner, and opens its port. */
+  async #place(client: ConnectedClient, offer: ServiceOffer): Promise<Route> {
+    const { authority } = this.#options
+    const { name } = client
+    const known = client.services.get(offer.name)
+    authority.mayOffer(name, offer)
+    const wanted = routeOf(offer)
+    if (known !== undefined && wanted !== undefined && known.route !== wanted) {
+      throw new TunnelError('bad_service', {
+        scope: 'stream',
+        remote: true,
+        detail: `service "${printable(offer.name)}" is registered on ${known.route}: unregister it first`,
+      })
+    }
+    if (wanted !== undefined) {
+      await this.#claim(wanted, name)
+      return wanted
+    }
+    return known?.route ?? (await this.#choosePort(name, offer.name))
+  }
+
+  /** A port for a service that named none: the one it had, else the lowest that can be opened. */
+  async #choosePort(name: string, service: string): Promise<Route> {
+    const { authority, ports } = this.#options
+    const kept = authority.portFor(name, service)
+    const unusable = new Set<number>()
+    for (let port = kept; ; port = undefined) {
+      port ??= authority.lowestFreePort(name, unusable)
+      if (unusable.size >= PORT_TRIES) {
+        const detail = `${PORT_TRIES} ports in a row are used by other programs on the gateway: say which one with --port`
+        throw new TunnelError('port_in_use', { scope: 'stream', remote: true, detail })
+      }
+      const route = tcpRoute(port)
+      try {
+        await ports.open(route)
+      } catch (error) {
+        if (!(error instanceof TunnelError) || error.code !== 'port_in_use') throw error
+        unusable.add(port)
+        continue
+      }
+      authority.keepPort(name, service, port)
+      return route
+    }
+  }
+
+  async #claim(route: Route, name: string): Promise<void> {
+    const { authority, ports } = this.#options
+    const owned = authority.ownerOf(route) !== undefined
+    authority.claim(route, name)
+    if (parseRoute(route).kind !== 'tcp') return
+    try {
+      await ports.open(route)
+    } catch (error) {
+      // What cannot be served is not owned either.
+      if (!owned) authority.releaseBy(name, route)
+      throw error
+    }
+  }
+
+  /** A silent tunnel lost its service to another of the same name: if it wakes up, it must know. */
+  #tellGhosts(ghosts: readonly Replica<ConnectedClient>[]): void {
+    for (const { tunnel: client, service, route } of ghosts) {
+      this.#forget(client, service, route)
+      const error = refusal(
+        'route_conflict',
+        `route ${route} went to another service while this tunnel was silent`,
+      )
+      client.tunnel.send({ type: 'withdrawn', services: [{ name: service, error }] })
+    }
+  }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work)
+    this.#last = done.catch(() => {})
+    return done
+  }
+}
+
+export function refusal(code: ServiceRefusal['error']['code'], message: string): ServiceRefusal['error'] {
+  return { code, message }
+}

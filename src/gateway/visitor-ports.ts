@@ -1,0 +1,75 @@
+import { createServer, type Server } from 'node:net'
+import type { Logger } from 'pino'
+import { TunnelError } from '../errors.ts'
+import { listenOn, visitorServerOptions } from '../net/index.ts'
+import { parseRoute, type Route } from './route.ts'
+import type { Visitors } from './visitors.ts'
+
+export interface VisitorPortsOptions {
+  visitors: Visitors
+  /** Where `tcp` ports open; undefined: on all addresses. */
+  host(): string | undefined
+  log: Logger
+}
+
+/** The listeners that visitors connect to: one per route. Open ones stay open while their route is owned. */
+export class VisitorPorts {
+  readonly #options: VisitorPortsOptions
+  readonly #open = new Map<Route, Server>()
+  #closed = false
+
+  constructor(options: VisitorPortsOptions) {
+    this.#options = options
+  }
+
+  /** Opens the port of a `tcp` route; nothing if it is open. Rejects with `port_in_use`. */
+  async open(route: Route): Promise<void> {
+    const parsed = parseRoute(route)
+    if (parsed.kind !== 'tcp' || this.#open.has(route)) return
+    const host = this.#options.host()
+    try {
+      await this.listen(route, { ...(host === undefined ? {} : { host }), port: parsed.port })
+    } catch (error) {
+      throw portInUse(parsed.port, error)
+    }
+  }
+
+  /** Listens for the visitors of `route`. Rejects with `address_in_use` and the like. */
+  async listen(
+    route: Route,
+    address: { host?: string | undefined; port: number },
+  ): Promise<{ host: string; port: number }> {
+    const { visitors, log } = this.#options
+    // Read only once it is known where to: a visitor whose bytes lie in the kernel costs nothing here.
+    const server = createServer({ ...visitorServerOptions, pauseOnConnect: true }, (socket) => {
+      visitors.arrive(socket, route)
+    })
+    const bound = await listenOn(server, address)
+    server.on('error', (error) => log.error({ err: error, route }, 'a visitors’ port has a problem'))
+    this.#open.set(route, server)
+    // All may have been closed while it opened.
+    if (this.#closed) this.close(route)
+    return bound
+  }
+
+  /** No new visitors; those who are here stay. */
+  close(route: Route): void {
+    this.#open.get(route)?.close()
+    this.#open.delete(route)
+  }
+
+  closeAll(): void {
+    this.#closed = true
+    for (const route of [...this.#open.keys()]) this.close(route)
+  }
+}
+
+function portInUse(port: number, cause: unknown): TunnelError {
+  const why = cause instanceof Error ? cause.message : String(cause)
+  return new TunnelError('port_in_use', {
+    scope: 'stream',
+    remote: true,
+    detail: `the gateway cannot open port ${port} (${why}): choose another`,
+    cause,
+  })
+}

@@ -1,0 +1,208 @@
+import { randomFillSync } from 'node:crypto'
+import type { Socket } from 'node:net'
+import type { TunnelError, UnreachedCode } from '../errors.ts'
+import { HELD_BYTES } from '../limits.ts'
+import type { StreamSink } from '../mux/index.ts'
+import {
+  HeldSocket,
+  plainAddress,
+  resetSocket,
+  type Splice,
+  type SpliceResult,
+  splice,
+} from '../net/index.ts'
+import { encodeProxyHeader } from '../protocol/index.ts'
+import { type Apology, apologize } from './apology.ts'
+import type { Carried, ConnectedClient } from './connected-client.ts'
+import { DEFAULT_ROUTE, type Route } from './route.ts'
+import type { Replica, Routes } from './routes.ts'
+
+/** What a visitor asks of the place it came to. */
+export interface Lobby {
+  readonly routes: Routes<ConnectedClient>
+  /** False: it cannot wait. The lobby calls `seek` again when there is somebody, or `dismiss` when it took too long. */
+  hold(visitor: Visitor): boolean
+  /** It waits no more. */
+  leave(visitor: Visitor): void
+  /** It is over: `bytes` are counted at its socket. `code` when it did not end in order. */
+  done(visitor: Visitor, bytes: { in: number; out: number }, code: string | undefined): void
+}
+
+/** A stream whose splice is about to be made. Nothing can arrive before that. */
+const NOBODY: StreamSink = { data() {}, end() {}, reset() {}, drain() {} }
+const NOTHING: readonly Uint8Array[] = []
+
+/**
+ * One visitor's connection, from accept to end: looks for a client, waits while there is none, is carried by a
+ * stream, and looks again if the client says that it reached no target. Owns the socket.
+ */
+export class Visitor implements Carried {
+  readonly route: Route
+  readonly socket: Socket
+  readonly address: string
+  /** Since when it waits, in all its tries. */
+  waitingSince: number | undefined
+
+  readonly #lobby: Lobby
+  #held: HeldSocket | undefined
+  #splice: Splice | undefined
+  #client: ConnectedClient | undefined
+  #replica: Replica<ConnectedClient> | undefined
+  /** Clients that said they reached no target, and what the last one said. */
+  #tried: Set<ConnectedClient> | undefined
+  #unreached: UnreachedCode | undefined
+  #over = false
+
+  constructor(lobby: Lobby, socket: Socket, route: Route) {
+    this.#lobby = lobby
+    this.socket = socket
+    this.route = route
+    this.address = plainAddress(socket.remoteAddress ?? '')
+  }
+
+  /** Moved so far: from the visitor, and to it. */
+  get bytes(): { in: number; out: number } {
+    return { in: this.#splice?.sent ?? 0, out: this.#splice?.delivered ?? 0 }
+  }
+
+  /** Looks for a client; holds the visitor if there is none. False: it was, or stays, held. */
+  seek(): boolean {
+    const held = this.#held
+    if (held === undefined) return this.#seek(NOTHING)
+    this.#held = undefined
+    return this.#seek(held.release())
+  }
+
+  /** It cannot be served, or waited too long. */
+  dismiss(apology: Apology): void {
+    this.#held?.release()
+    this.#held = undefined
+    this.#fail(apology)
+  }
+
+  /** Resets it and its stream. */
+  cut(): void {
+    if (this.#over) return
+    if (this.#splice !== undefined) {
+      this.#splice.detach()
+      this.#leaveClient()
+    }
+    this.#held?.release()
+    this.#lobby.leave(this)
+    this.#reset('cut')
+  }
+
+  #seek(chunks: readonly Uint8Array[]): boolean {
+    const { routes } = this.#lobby
+    let full: Set<ConnectedClient> | undefined
+    for (;;) {
+      const replica = routes.pick(this.route, full ?? this.#tried)
+      if (replica === undefined) break
+      const stream = replica.tunnel.open(NOBODY)
+      if (stream !== undefined) {
+        stream.write(this.#header(replica.service))
+        this.#client = replica.tunnel
+        this.#replica = replica
+        replica.tunnel.carried.set(stream.id, this)
+        routes.begin(replica)
+        this.#splice = splice(this.socket, stream, {
+          prefix: chunks,
+          keep: HELD_BYTES,
+          onStreamReset: this.#onStreamReset,
+          onEnd: this.#onEnd,
+        })
+        return true
+      }
+      full ??= new Set(this.#tried)
+      full.add(replica.tunnel)
+    }
+    // Every replica was tried and said no; waiting for them would only repeat the question.
+    if (full === undefined && this.#unreached !== undefined && routes.usable(this.route))
+      this.#fail(this.#unreached)
+    else this.#hold(chunks)
+    return false
+  }
+
+  #hold(chunks: readonly Uint8Array[]): void {
+    const held = new HeldSocket(this.socket, { chunks, onGone: this.#onGone })
+    this.#held = held
+    if (!this.#lobby.hold(this)) this.dismiss('absent')
+  }
+
+  #header(service: string): Buffer {
+    const { remotePort, localAddress, localPort } = this.socket
+    return encodeProxyHeader({
+      ...(this.address === '' ? {} : { source: { address: this.address, port: remotePort ?? 0 } }),
+      destination: { address: plainAddress(localAddress ?? '0.0.0.0'), port: localPort ?? 0 },
+      tlvs: {
+        alpn: undefined,
+        authority: undefined,
+        uniqueId: randomFillSync(Buffer.allocUnsafe(16)),
+        service,
+      },
+    })
+  }
+
+  readonly #onGone = (): void => {
+    this.#held = undefined
+    this.#lobby.leave(this)
+    this.#done(undefined)
+  }
+
+  /** True: it gets another try, or an answer. */
+  readonly #onStreamReset = (gone: Splice): boolean => {
+    const client = this.#client
+    const unreached = client?.unreached.get(gone.stream.id)
+    this.#leaveClient()
+    if (client === undefined || unreached === undefined || gone.delivered > 0) return false
+    this.#unreached = unreached
+    if (unreached === 'draining') {
+      client.draining = true
+      this.#lobby.routes.refresh(client)
+    } else {
+      this.#tried ??= new Set()
+      this.#tried.add(client)
+    }
+    if (gone.replay === undefined) this.#fail(unreached)
+    else this.#seek(gone.replay)
+    return true
+  }
+
+  readonly #onEnd = (result: SpliceResult): void => {
+    this.#leaveClient()
+    this.#done(result.error, result)
+  }
+
+  #leaveClient(): void {
+    const stream = this.#splice?.stream
+    if (stream !== undefined) {
+      this.#client?.carried.delete(stream.id)
+      this.#client?.unreached.delete(stream.id)
+    }
+    if (this.#replica !== undefined) this.#lobby.routes.end(this.#replica)
+    this.#client = undefined
+    this.#replica = undefined
+    this.#splice = undefined
+  }
+
+  /** No byte of an answer was delivered: a visitor of an `http` route is told why, all others are reset. */
+  #fail(apology: Apology): void {
+    if (this.route === DEFAULT_ROUTE) {
+      apologize(this.socket, apology)
+      this.#done(undefined, undefined, apology)
+    } else this.#reset(apology)
+  }
+
+  #reset(code: string): void {
+    this.socket.on('error', () => {})
+    resetSocket(this.socket)
+    this.#done(undefined, undefined, code)
+  }
+
+  #done(error: TunnelError | undefined, result?: SpliceResult, code?: string): void {
+    if (this.#over) return
+    this.#over = true
+    const bytes = { in: result?.bytesIn ?? 0, out: result?.bytesOut ?? 0 }
+    this.#lobby.done(this, bytes, code ?? error?.code)
+  }
+}
