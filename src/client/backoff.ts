@@ -1,0 +1,48 @@
+import type { ErrorCode } from '../errors.ts'
+import { BACKOFF_BASE_MS, BACKOFF_MAX_MS, BACKOFF_RESET_MS, RETRY_AFTER_SECONDS_MAX } from '../limits.ts'
+import type { Millis } from '../mux/index.ts'
+
+/**
+ * How long to wait before a gateway is dialled again: exponential with full jitter, so that the clients of a
+ * gateway that restarts do not come back all at the same moment.
+ *
+ * Pure: what happened and the lot (`random`, 0 ≤ x < 1) come in, a wait in ms goes out.
+ */
+export class Backoff {
+  readonly #random: () => number
+  #failures = 0
+
+  constructor(random: () => number) {
+    this.#random = random
+  }
+
+  /** After a dial that led to no tunnel worth keeping. `retryAfter`: seconds that the gateway asks for at least. */
+  afterFailure(retryAfter = 0): Millis {
+    const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** this.#failures)
+    if (ceiling < BACKOFF_MAX_MS) this.#failures += 1
+    // The jitter comes on top of what a gateway asks for: it asks everybody for the same.
+    const least = Math.min(RETRY_AFTER_SECONDS_MAX, Math.max(0, retryAfter)) * 1000
+    return least + this.#random() * ceiling
+  }
+
+  /** After a dial that led to a tunnel, where more are wanted: at once, unless earlier ones came to nothing. */
+  afterProgress(): Millis {
+    return this.#failures === 0 ? 0 : this.afterFailure()
+  }
+
+  reset(): void {
+    this.#failures = 0
+  }
+
+  /**
+   * After a tunnel ended that had lasted `lasted` ms. One that lasted shows that the gateway works, so it is
+   * dialled at once; so does one that fell silent, whose discovery took its time already.
+   */
+  afterTunnel(lasted: Millis, reason: ErrorCode): Millis {
+    if (lasted >= BACKOFF_RESET_MS) {
+      this.reset()
+      return 0
+    }
+    return reason === 'silent' ? 0 : this.afterFailure()
+  }
+}

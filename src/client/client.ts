@@ -1,0 +1,262 @@
+import { randomBytes } from 'node:crypto'
+import { EventEmitter } from 'node:events'
+import { totalmem } from 'node:os'
+import type { Logger } from 'pino'
+import { parseRemote } from '../config/index.ts'
+import { TunnelError, userError } from '../errors.ts'
+import type { Identity } from '../identity/index.ts'
+import { DRAIN_MS_MAX } from '../limits.ts'
+import { MemoryBudget, type Millis } from '../mux/index.ts'
+import type { State } from '../state/index.ts'
+import { tunnelContext } from '../transport/index.ts'
+import { Connector, type ConnectorOwner } from './connector.ts'
+import type { GatewayEntry } from './gateways.ts'
+import { Outcomes } from './outcomes.ts'
+import { Repeats } from './repeats.ts'
+import { type ClientService, offersFor, type ServiceOutcome, servicesByName } from './services.ts'
+import { Serving } from './serving.ts'
+import { type ClientStatus, statusOf } from './status.ts'
+import { StatusSocket } from './status-socket.ts'
+import { Tally } from './tally.ts'
+
+export interface ClientOptions {
+  identity: Identity
+  /** Hash of machine and state folder; the same for all its processes. */
+  instance: string
+  version: string
+  gateways: GatewayEntry[]
+  services: ClientService[]
+  log: Logger
+  /** An invite's secret, base64url; for one gateway. The tunnel that enrolls is the one that serves. */
+  enroll?: { secret: string } | undefined
+  /** Where this process's `status` socket is. */
+  state?: State | undefined
+  /** 0 ≤ x < 1; for the jitter. */
+  random?: (() => number) | undefined
+  /** What tunnels may hold in all; a quarter of RAM by default. */
+  memoryBytes?: number | undefined
+}
+
+/** All of them after `start`, none after `close` has resolved. */
+export interface ClientEvents {
+  /** A gateway has a tunnel, or has one again. */
+  connected: [{ gateway: string; name: string }]
+  /** A gateway's last tunnel was lost, or a dial failed. It is dialled again in `retryMs`, or never. */
+  disconnected: [{ gateway: string; reason: TunnelError; retryMs: Millis | undefined }]
+  /** What became of a service at a gateway, whenever that is new. */
+  service: [ServiceOutcome]
+  /** A gateway that can never work; the others go on. */
+  failed: [TunnelError]
+}
+
+type Phase = 'made' | 'started' | 'draining' | 'closed'
+
+/**
+ * The side behind NAT: keeps tunnels to its gateways and serves their visitors from its targets.
+ *
+ * Owns its sockets and timers: while started they keep the process alive, after `close` nothing is left. Never
+ * throws out of an event of the network; what can never work is a `failed` event.
+ */
+export class Client extends EventEmitter<ClientEvents> {
+  readonly #options: ClientOptions
+  readonly #log: Logger
+  readonly #serving: Serving
+  readonly #connectors: Connector[]
+  readonly #outcomes: Outcomes
+  readonly #tally = new Tally()
+  readonly #losses = new Repeats()
+  readonly #status: StatusSocket | undefined
+  readonly #readers = new Set<{
+    resolve(outcomes: ServiceOutcome[]): void
+    reject(error: TunnelError): void
+  }>()
+  /** Gateways that have said welcome at least once. */
+  readonly #welcomed = new Set<Connector>()
+  #services: Map<string, ClientService>
+  #phase: Phase = 'made'
+  #closed: Promise<void> | undefined
+
+  /** Throws `config_invalid` for services or gateways that cannot be meant. */
+  constructor(options: ClientOptions) {
+    super()
+    const { gateways, log, identity, version, instance, state } = options
+    if (gateways.length === 0) {
+      throw userError('config_invalid', 'no gateway to dial: run `blindgate join` with an invite first')
+    }
+    for (const { addresses } of gateways) for (const address of addresses) parseRemote(address)
+    if (options.enroll !== undefined && gateways.length !== 1) {
+      throw userError('config_invalid', 'an invite is for one gateway: enroll at one at a time')
+    }
+    this.#options = options
+    this.#log = log
+    this.#services = servicesByName(options.services, gateways)
+    this.#serving = new Serving({ log, tally: this.#tally })
+    this.#serving.services = this.#services
+    this.#outcomes = new Outcomes(log)
+    const context = tunnelContext(identity)
+    const memory = new MemoryBudget(options.memoryBytes ?? defaultMemoryBytes())
+    const introduction = { version, instance, process: randomBytes(16).toString('hex') }
+    this.#connectors = gateways.map(
+      (entry) =>
+        new Connector({
+          entry,
+          context,
+          introduction,
+          secret: options.enroll?.secret,
+          offers: offersFor(entry, this.#services.values()),
+          serving: this.#serving,
+          memory,
+          random: options.random ?? Math.random,
+          log,
+          owner: this.#owner,
+        }),
+    )
+    this.#status = state === undefined ? undefined : new StatusSocket(state, () => this.status(), log)
+  }
+
+  /** Begins to dial. Once. */
+  start(): void {
+    if (this.#phase !== 'made') return
+    this.#phase = 'started'
+    this.#status?.open()
+    for (const connector of this.#connectors) connector.start()
+  }
+
+  /**
+   * What became of every service at every gateway, once each has answered. Rejects with the error of the first
+   * gateway that can never work (`wrong_pin`, `unknown_client`, `revoked`, `invite_…`), and with `closed`.
+   * While a gateway cannot be reached it waits: watch `disconnected`.
+   */
+  ready(): Promise<ServiceOutcome[]> {
+    return new Promise((resolve, reject) => {
+      this.#readers.add({ resolve, reject })
+      this.#tellReaders()
+    })
+  }
+
+  /** Replaces the services. What did not change goes on undisturbed; streams of what is gone may finish. */
+  update(services: ClientService[]): void {
+    this.#services = servicesByName(services, this.#options.gateways)
+    this.#serving.services = this.#services
+    for (const connector of this.#connectors) {
+      connector.want(offersFor(connector.entry, this.#services.values()))
+      this.#outcomes.prune(connector)
+      // What changed only here, as a target does, has its outcome already.
+      this.#owner.answered(connector, [...this.#services.keys()])
+    }
+    this.#tellReaders()
+  }
+
+  /** Ends without cutting anybody for `ms` at most: no new visitors, active ones finish, then `close`. */
+  async drain(ms: Millis): Promise<void> {
+    if (this.#phase === 'started') {
+      this.#phase = 'draining'
+      const patience = Math.min(DRAIN_MS_MAX, Math.max(0, ms))
+      for (const connector of this.#connectors) connector.drain(patience)
+      await this.#serving.quiet(patience)
+    }
+    await this.close()
+  }
+
+  /** Ends now: visitors are reset, tunnels closed orderly. Resolves when nothing is left. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    this.#phase = 'closed'
+    this.#tellReaders()
+    this.#serving.close()
+    await Promise.all([...this.#connectors.map((connector) => connector.close()), this.#status?.close()])
+  }
+
+  status(): ClientStatus {
+    return statusOf({
+      connectors: this.#connectors,
+      services: this.#services,
+      outcomes: this.#outcomes,
+      serving: this.#serving,
+      errors: this.#tally.counts,
+    })
+  }
+
+  #tellReaders(): void {
+    if (this.#readers.size === 0) return
+    const failure =
+      this.#phase === 'closed' ? closedError() : this.#connectors.find(({ failure }) => failure)?.failure
+    if (failure === undefined && !this.#connectors.every((connector) => this.#answered(connector))) return
+    const outcomes = this.#connectors.flatMap((connector) => this.#outcomes.all(connector))
+    for (const reader of this.#readers) {
+      if (failure === undefined) reader.resolve(outcomes)
+      else reader.reject(failure)
+    }
+    this.#readers.clear()
+  }
+
+  #answered(connector: Connector): boolean {
+    if (!this.#welcomed.has(connector)) return false
+    return offersFor(connector.entry, this.#services.values()).every(
+      ({ name }) => this.#outcomes.of(connector, name) !== undefined,
+    )
+  }
+
+  /** One line for a lost tunnel; for dials that fail one after the other, one now and then. */
+  #logLoss(gateway: string, reason: TunnelError, retryMs: Millis | undefined, had: boolean): void {
+    const next =
+      retryMs === undefined ? 'not dialled again' : `dialling again in ${(retryMs / 1000).toFixed(1)} s`
+    const about = { gateway, code: reason.code }
+    if (had) {
+      this.#log.warn(about, `lost gateway ${gateway} (${reason.message}); ${next}`)
+      return
+    }
+    const times = this.#losses.note(gateway, performance.now())
+    if (times === undefined) return
+    const often = times === 1 ? '' : ` (${times} times)`
+    this.#log.warn(about, `no tunnel to ${gateway}${often}: ${reason.message}; ${next}`)
+  }
+
+  // ── What the gateways do ──────────────────────────────────────────────────────────────────────────────
+
+  readonly #owner: ConnectorOwner = {
+    connected: (connector) => {
+      const { gateway } = connector
+      const name = connector.name ?? ''
+      this.#losses.forget(gateway)
+      this.#log.info({ gateway, name }, `connected to ${gateway} as "${name}"`)
+      this.#welcomed.add(connector)
+      this.emit('connected', { gateway, name })
+    },
+    disconnected: (connector, reason, retryMs, had) => {
+      this.#tally.count(reason.code)
+      this.#logLoss(connector.gateway, reason, retryMs, had)
+      this.emit('disconnected', { gateway: connector.gateway, reason, retryMs })
+    },
+    answered: (connector, names) => {
+      for (const name of names) {
+        const service = this.#services.get(name)
+        if (service === undefined) continue
+        const outcome = this.#outcomes.learn(connector, service)
+        if (outcome !== undefined) this.emit('service', outcome)
+      }
+      this.#tellReaders()
+    },
+    failed: (connector, error) => {
+      const { gateway } = connector
+      this.#tally.count(error.code)
+      this.#log.error({ gateway, code: error.code }, error.message)
+      this.emit('failed', error)
+      this.#tellReaders()
+    },
+  }
+}
+
+/** 4-security.md and the wire protocol say a quarter of RAM; in a container, of what it may use. */
+function defaultMemoryBytes(): number {
+  const allowed = process.constrainedMemory()
+  return Math.floor((allowed > 0 ? Math.min(allowed, totalmem()) : totalmem()) / 4)
+}
+
+function closedError(): TunnelError {
+  return new TunnelError('closed', { scope: 'process', detail: 'the client was closed' })
+}

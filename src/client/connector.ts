@@ -1,0 +1,321 @@
+import type { SecureContext } from 'node:tls'
+import type { Logger } from 'pino'
+import { TunnelError } from '../errors.ts'
+import { TUNNELS_PER_GATEWAY } from '../limits.ts'
+import type { MemoryBudget, Millis } from '../mux/index.ts'
+import { printable, type Reject, type ServiceOffer, type Welcome } from '../protocol/index.ts'
+import type { Tunnel } from '../transport/index.ts'
+import { Backoff } from './backoff.ts'
+import type { GatewayEntry } from './gateways.ts'
+import { dialInOrder, greet, rejected } from './greeting.ts'
+import { helloOf, type Introduction } from './hello.ts'
+import { Link, type LinkOwner } from './link.ts'
+import type { Serving } from './serving.ts'
+
+/** How the client hears of a gateway. Synchronous. */
+export interface ConnectorOwner {
+  /** A first tunnel stands, or stands again. */
+  connected(connector: Connector): void
+  /** The last tunnel is lost (`had`), or a dial failed; dialled again in `retryMs`, or never. */
+  disconnected(connector: Connector, reason: TunnelError, retryMs: Millis | undefined, had: boolean): void
+  /** The gateway answered to these services. */
+  answered(connector: Connector, names: readonly string[]): void
+  /** It will never work: not dialled any more. */
+  failed(connector: Connector, error: TunnelError): void
+}
+
+export interface ConnectorOptions {
+  entry: GatewayEntry
+  context: SecureContext
+  introduction: Introduction
+  /** Sent until the gateway has answered it once. */
+  secret?: string | undefined
+  offers: readonly ServiceOffer[]
+  serving: Serving
+  memory: MemoryBudget
+  random: () => number
+  log: Logger
+  owner: ConnectorOwner
+}
+
+/**
+ * One configured gateway: dials it, and keeps a tunnel to every distinct id behind its address. One dial is under
+ * way at a time. The redial timer keeps the process alive: a client that waits must not let it end.
+ */
+export class Connector implements LinkOwner {
+  readonly entry: GatewayEntry
+  /** What the gateway is called in logs and events: its first address. */
+  readonly gateway: string
+  /** The host that the last tunnel was dialled at; what URLs are made with. */
+  host = ''
+  /** The tenant, as the gateway says; printable. */
+  name: string | undefined
+  /** Final: it is not dialled any more. */
+  failure: TunnelError | undefined
+  /** Why it is not connected, while it is not. */
+  problem: TunnelError | undefined
+
+  readonly #options: ConnectorOptions
+  readonly #backoff: Backoff
+  /** Counts dials that led to an id which has a tunnel. */
+  readonly #repeats: Backoff
+  #offers: readonly ServiceOffer[]
+  #secret: string | undefined
+  /** Every tunnel that is not closed; those that count are in `#live`, by gateway id. */
+  readonly #links = new Set<Link>()
+  readonly #live = new Map<string, Link>()
+  #ids: ReadonlySet<string> = new Set()
+  #warnedOfIds = false
+  #dialling: AbortController | undefined
+  #greeted: Tunnel | undefined
+  #timer: NodeJS.Timeout | undefined
+  #closing = false
+  #whenEmpty: (() => void) | undefined
+
+  constructor(options: ConnectorOptions) {
+    this.entry = options.entry
+    this.gateway = options.entry.addresses[0] ?? ''
+    this.name = options.entry.name
+    this.#options = options
+    this.#offers = options.offers
+    this.#secret = options.secret
+    this.#backoff = new Backoff(options.random)
+    this.#repeats = new Backoff(options.random)
+  }
+
+  start(): void {
+    this.#plan(0)
+  }
+
+  /** Tunnels that count; others may still carry old visitors. */
+  get live(): readonly Link[] {
+    return [...this.#live.values()]
+  }
+
+  get links(): ReadonlySet<Link> {
+    return this.#links
+  }
+
+  /** Whether a service is offered there. */
+  offers(name: string): boolean {
+    return this.#offers.some((offer) => offer.name === name)
+  }
+
+  want(offers: readonly ServiceOffer[]): void {
+    this.#offers = offers
+    for (const link of this.#live.values()) link.want(offers)
+  }
+
+  /** Dials no more, and tells the gateway to send nobody. */
+  drain(ms: Millis): void {
+    this.#stopDialling()
+    for (const link of this.#links) link.drain(ms)
+  }
+
+  /** Ends every tunnel orderly, what is queued first; resolves when they are closed. */
+  async close(): Promise<void> {
+    this.#stopDialling()
+    for (const link of this.#links) link.tunnel?.end()
+    if (this.#links.size > 0) await new Promise<void>((resolve) => (this.#whenEmpty = resolve))
+  }
+
+  #stopDialling(): void {
+    this.#closing = true
+    clearTimeout(this.#timer)
+    const closed = new TunnelError('closed', { scope: 'tunnel', detail: 'the client was closed' })
+    this.#dialling?.abort(closed)
+    this.#greeted?.destroy(closed)
+  }
+
+  // ── Dialling ──────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A dial is worth it while an id is without a tunnel, as far as ids are known. */
+  get #wanting(): boolean {
+    if (this.#closing || this.failure !== undefined || this.#links.size >= TUNNELS_PER_GATEWAY) return false
+    if (this.#live.size === 0) return true
+    for (const id of this.#ids) if (!this.#live.has(id)) return true
+    return false
+  }
+
+  /** No dial is under way or planned. */
+  get #idle(): boolean {
+    return this.#timer === undefined && this.#dialling === undefined
+  }
+
+  /** Dials in `wait` ms, unless a dial is under way or planned. */
+  #plan(wait: Millis): void {
+    if (!this.#idle || !this.#wanting) return
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined
+      void this.#dial()
+    }, wait)
+  }
+
+  async #dial(): Promise<void> {
+    if (!this.#wanting) return
+    const abort = new AbortController()
+    this.#dialling = abort
+    const wait = await this.#attempt(abort.signal)
+    this.#dialling = undefined
+    this.#plan(wait)
+  }
+
+  /** One dial to its end; gives the ms to wait before another, should one be wanted. Never rejects. */
+  async #attempt(signal: AbortSignal): Promise<Millis> {
+    const { context, introduction, serving, memory } = this.#options
+    const { addresses, pin } = this.entry
+    let socket: Awaited<ReturnType<typeof dialInOrder>>
+    try {
+      socket = await dialInOrder({ addresses, pin, context, signal })
+    } catch (error) {
+      return this.#missed(asTunnelError(error), 0)
+    }
+    const link = new Link(this.gateway, this, serving)
+    // With a tunnel in hand this one may turn out to be a second to the same id, which must take no visitors.
+    const first = this.#live.size === 0
+    const bare = helloOf(introduction, [], this.#secret)
+    let kept = false
+    const greeting = await greet({
+      socket: socket.socket,
+      pin,
+      hello: first ? link.fill(bare, this.#offers) : bare,
+      memory,
+      gateway: this.gateway,
+      opened: (tunnel) => {
+        this.#greeted = tunnel
+      },
+      welcomed: (tunnel, welcome) => {
+        this.#greeted = undefined
+        this.host = socket.host
+        kept = this.#welcome(link, tunnel, welcome)
+        return link
+      },
+    })
+    this.#greeted = undefined
+    // The next id at once; with care where tunnels do not last, and where chance leads to the same one again.
+    if (greeting.kind === 'welcome')
+      return kept ? this.#backoff.afterProgress() : this.#repeats.afterFailure()
+    if (greeting.final) {
+      this.#fail(greeting.error)
+      return 0
+    }
+    return this.#missed(greeting.error, greeting.retryAfter)
+  }
+
+  /** A dial came to nothing. */
+  #missed(error: TunnelError, retryAfter: number): Millis {
+    if (this.#closing) return 0
+    if (error.code === 'wrong_pin') {
+      this.#fail(error)
+      return 0
+    }
+    const wait = this.#backoff.afterFailure(retryAfter)
+    if (this.#live.size === 0) {
+      this.problem = error
+      this.#options.owner.disconnected(this, error, wait, false)
+    }
+    return wait
+  }
+
+  /** True if the tunnel is one to keep. */
+  #welcome(link: Link, tunnel: Tunnel, welcome: Welcome): boolean {
+    const { log, owner } = this.#options
+    const { id, ids } = welcome.gateway
+    const again = this.#live.size === 0
+    this.#links.add(link)
+    link.tunnel = tunnel
+    link.id = id
+    this.#secret = undefined
+    this.name = printable(welcome.name)
+    this.ids([id, ...ids])
+    if (this.#live.has(id)) {
+      log.debug({ gateway: this.gateway }, 'reached a gateway that has a tunnel already')
+      tunnel.end()
+      return false
+    }
+    this.#live.set(id, link)
+    this.problem = undefined
+    this.#repeats.reset()
+    if (again) owner.connected(this)
+    link.begin(welcome.services, this.#offers)
+    for (const other of this.#links) if (other.leaving) other.replaced()
+    return true
+  }
+
+  #fail(error: TunnelError): void {
+    if (this.#closing || this.failure !== undefined) return
+    this.failure = error
+    this.problem = error
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    const connected = this.#live.size > 0
+    for (const link of this.#links) link.tunnel?.destroy(error)
+    if (connected) this.#options.owner.disconnected(this, error, undefined, true)
+    this.#options.owner.failed(this, error)
+  }
+
+  // ── What the links say ────────────────────────────────────────────────────────────────────────────────
+
+  answered(link: Link, names: readonly string[]): void {
+    if (this.#live.get(link.id) === link) this.#options.owner.answered(this, names)
+  }
+
+  ids(ids: readonly string[]): void {
+    const distinct = [...new Set(ids)]
+    if (distinct.length > TUNNELS_PER_GATEWAY && !this.#warnedOfIds) {
+      this.#warnedOfIds = true
+      this.#options.log.warn(
+        { gateway: this.gateway },
+        `gateway ${this.gateway} names ${distinct.length} gateways behind its address: ${TUNNELS_PER_GATEWAY} get a tunnel`,
+      )
+    }
+    this.#ids = new Set(distinct.slice(0, TUNNELS_PER_GATEWAY))
+    this.#plan(0)
+  }
+
+  leaving(link: Link): void {
+    if (this.#live.get(link.id) !== link) return
+    this.#live.delete(link.id)
+    this.#plan(this.#backoff.afterTunnel(lastedMs(link), 'closed'))
+  }
+
+  rejected(link: Link, message: Reject): void {
+    const error = rejected(message, this.gateway)
+    if (message.final) this.#fail(error)
+    else {
+      link.retryAfter = message.retryAfter ?? 0
+      link.tunnel?.destroy(error)
+    }
+  }
+
+  closed(link: Link, reason: TunnelError): void {
+    this.#links.delete(link)
+    if (this.#links.size === 0) this.#whenEmpty?.()
+    const counted = this.#live.get(link.id) === link
+    if (counted) this.#live.delete(link.id)
+    if (this.#closing || this.failure !== undefined) return
+    if (!counted) {
+      // It may have been one too many for another dial.
+      if (this.#idle && this.#wanting) this.#plan(this.#backoff.afterFailure())
+      return
+    }
+    const lasted = lastedMs(link)
+    const wait =
+      link.retryAfter === undefined
+        ? this.#backoff.afterTunnel(lasted, reason.code)
+        : this.#backoff.afterFailure(link.retryAfter)
+    this.#plan(wait)
+    if (this.#live.size > 0) return
+    this.problem = reason
+    this.#options.owner.disconnected(this, reason, wait, true)
+  }
+}
+
+function lastedMs(link: Link): Millis {
+  return link.tunnel === undefined ? 0 : Date.now() - link.tunnel.since
+}
+
+function asTunnelError(error: unknown): TunnelError {
+  if (error instanceof TunnelError) return error
+  return new TunnelError('dial_failed', { scope: 'tunnel', detail: String(error), cause: error })
+}

@@ -1,0 +1,10 @@
+/**
+ * The side behind NAT: keeps tunnels to its gateways, offers its services there, and serves the visitors that
+ * come by them from its targets. Only its owner's configuration names a target; what a gateway says selects among
+ * the services offered to that gateway, and is otherwise a claim. It must never know how a gateway decides.
+ */
+export { Client, type ClientEvents, type ClientOptions } from './client.ts'
+export { type GatewayEntry, joinedGateways, rememberGateway } from './gateways.ts'
+export { type JoinOptions, join } from './join.ts'
+export type { ClientService, ServiceOutcome, VisitorInfo } from './services.ts'
+export type { ClientStatus } from './status.ts'

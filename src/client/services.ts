@@ -1,0 +1,90 @@
+import type { Duplex } from 'node:stream'
+import { formatAddress, parseRemote, type ServiceSettings } from '../config/index.ts'
+import { userError } from '../errors.ts'
+import { CONTROL_MESSAGE_BYTES } from '../limits.ts'
+import type { ServiceOffer } from '../protocol/index.ts'
+import type { GatewayEntry } from './gateways.ts'
+
+/** What is known of a visitor whose connection is served in this process. A claim of the gateway, no more. */
+export interface VisitorInfo {
+  /** Undefined where the gateway does not say, or says what no visitor can have. */
+  remoteAddress: string | undefined
+  remotePort: number | undefined
+  service: string
+  gateway: string
+}
+
+/** A service, and for one that is served in this process instead of at a target, what serves it. */
+export type ClientService = ServiceSettings & {
+  /** Takes ownership of `connection`. */
+  serve?: ((connection: Duplex, info: VisitorInfo) => void) | undefined
+}
+
+/**
+ * What became of a service at one gateway: the URLs where visitors reach it, or why they do not. All text is
+ * safe to print. `target` as the owner wrote it.
+ */
+export type ServiceOutcome = {
+  gateway: string
+  name: string
+  type: ServiceSettings['type']
+  target: string
+} & ({ urls: string[]; error?: never } | { urls?: never; error: { code: string; message: string } })
+
+/** What logs call the place where a service is served. */
+export function targetText({ serve, target }: ClientService): string {
+  return serve === undefined ? target.text : 'this process'
+}
+
+/** Services by name. Throws `config_invalid` for two of one name, one too large, or one for a gateway that is not there. */
+export function servicesByName(
+  services: readonly ClientService[],
+  gateways: readonly GatewayEntry[],
+): Map<string, ClientService> {
+  const byName = new Map<string, ClientService>()
+  for (const service of services) {
+    const { name } = service
+    if (byName.has(name)) throw userError('config_invalid', `two services are called "${name}": rename one`)
+    // Half a message: any service then fits the `hello`, whatever else stands there.
+    if (JSON.stringify(offerOf(service)).length > CONTROL_MESSAGE_BYTES / 2) {
+      throw userError('config_invalid', `service "${name}" has too many hosts for one message: split it`)
+    }
+    for (const address of service.gateways ?? []) {
+      if (gateways.some((gateway) => isAt(gateway, address))) continue
+      const known = gateways.map(({ addresses }) => addresses[0]).join(', ')
+      throw userError(
+        'config_invalid',
+        `service "${name}" is for gateway ${address}, which is not among ${known}: join it, or correct the address`,
+      )
+    }
+    byName.set(name, service)
+  }
+  return byName
+}
+
+/** What is offered to one gateway: the services that name it, and those that name none (4-security.md C.6). */
+export function offersFor(gateway: GatewayEntry, services: Iterable<ClientService>): ServiceOffer[] {
+  return [...services]
+    .filter(({ gateways }) => gateways === undefined || gateways.some((address) => isAt(gateway, address)))
+    .map(offerOf)
+}
+
+function offerOf({ name, type, hosts, path, port, proxyHeader }: ClientService): ServiceOffer {
+  return {
+    name,
+    type,
+    ...(hosts.length === 0 ? {} : { hosts }),
+    ...(path === undefined ? {} : { path }),
+    ...(port === undefined || port === 0 ? {} : { port }),
+    // The header names one visitor, so its stream can be nobody else's (4-security.md E.1).
+    ...(proxyHeader ? { share: false } : {}),
+  }
+}
+
+function isAt({ addresses }: GatewayEntry, address: string): boolean {
+  return addresses.some((one) => sameAddress(one, address))
+}
+
+function sameAddress(a: string, b: string): boolean {
+  return a === b || formatAddress(parseRemote(a)) === formatAddress(parseRemote(b))
+}

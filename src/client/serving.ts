@@ -1,0 +1,288 @@
+import { connect, type Socket } from 'node:net'
+import type { Logger } from 'pino'
+import type { Target } from '../config/index.ts'
+import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
+import { HANDSHAKE_MS, STREAMS_PER_CLIENT, STREAMS_PER_SERVICE, TARGET_CONNECT_MS } from '../limits.ts'
+import type { Millis, Stream } from '../mux/index.ts'
+import { descriptorsForVisitors, duplexOf, type SpliceResult, socketOptions, splice } from '../net/index.ts'
+import { encodeProxyHeader, type ProxyHeader, printable } from '../protocol/index.ts'
+import { HeaderSink } from './header-sink.ts'
+import { Patience } from './patience.ts'
+import { Repeats } from './repeats.ts'
+import { type ClientService, targetText } from './services.ts'
+import type { Tally } from './tally.ts'
+import { VisitorAddresses } from './visitor-address.ts'
+
+/** Where a visitor's stream came from. */
+export interface Origin {
+  readonly gateway: string
+  /** This side drains: nobody is served any more. */
+  readonly draining: boolean
+  /** Whether the service is offered there. */
+  has(service: string): boolean
+  unreached(stream: number, code: UnreachedCode): void
+  /** A stream that was accepted is over. */
+  ended(): void
+}
+
+/** What a client serves at once; all of it holds against a hostile gateway. */
+export interface Bounds {
+  streams: number
+  perService: number
+  /** Sockets to targets. */
+  sockets: number
+}
+
+export interface ServingOptions {
+  log: Logger
+  tally: Tally
+  bounds?: Bounds | undefined
+  addresses?: VisitorAddresses | undefined
+}
+
+/** One visitor, from its stream's first frame to its end. */
+interface Visitor {
+  readonly stream: Stream
+  readonly origin: Origin
+  service: ClientService | undefined
+  /** Resets it, both sides. */
+  cut: (reason: TunnelError) => void
+}
+
+/**
+ * Serves visitors' streams: reads the PROXY header that each begins with, finds the service that it names among
+ * those that are offered where it came from, and joins it to the target. The header says nothing else that
+ * counts, and none of it reaches the target.
+ *
+ * Owns every stream that it accepts, and the sockets to targets.
+ */
+export class Serving {
+  services: ReadonlyMap<string, ClientService> = new Map()
+  readonly #log: Logger
+  readonly #tally: Tally
+  readonly #bounds: Bounds
+  readonly #addresses: VisitorAddresses
+  readonly #visitors = new Set<Visitor>()
+  readonly #perService = new Map<string, number>()
+  readonly #failures = new Repeats()
+  readonly #headers = new Patience<Visitor>(HANDSHAKE_MS, (visitor) => this.#lateHeader(visitor))
+  readonly #dials = new Patience<Visitor>(TARGET_CONNECT_MS, (visitor) => this.#lateTarget(visitor))
+  #sockets = 0
+  #bytesIn = 0
+  #bytesOut = 0
+  #quiet: (() => void) | undefined
+
+  constructor({ log, tally, bounds, addresses }: ServingOptions) {
+    this.#log = log
+    this.#tally = tally
+    this.#bounds = bounds ?? {
+      streams: STREAMS_PER_CLIENT,
+      perService: STREAMS_PER_SERVICE,
+      sockets: descriptorsForVisitors(),
+    }
+    this.#addresses = addresses ?? new VisitorAddresses()
+  }
+
+  get active(): number {
+    return this.#visitors.size
+  }
+
+  /** From visitors and to them, by streams that ended and live ones. */
+  get bytes(): { in: number; out: number } {
+    let bytesIn = this.#bytesIn
+    let bytesOut = this.#bytesOut
+    for (const { stream } of this.#visitors) {
+      bytesIn += stream.bytesIn
+      bytesOut += stream.bytesOut
+    }
+    return { in: bytesIn, out: bytesOut }
+  }
+
+  /** Takes over a stream that a gateway opened. */
+  accept(stream: Stream, origin: Origin): void {
+    const visitor: Visitor = { stream, origin, service: undefined, cut: () => stream.reset() }
+    this.#visitors.add(visitor)
+    if (origin.draining) this.#refuse(visitor, 'draining')
+    else if (this.#visitors.size > this.#bounds.streams) {
+      this.#warn('client', `more than ${this.#bounds.streams} visitors at once: further ones are sent away`)
+      this.#refuse(visitor, 'overloaded')
+    } else this.#readHeader(visitor)
+  }
+
+  /** Resolves when nobody is served any more, or after `ms`. */
+  async quiet(ms: Millis): Promise<void> {
+    if (this.#visitors.size === 0) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms)
+      this.#quiet = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  /** Resets everybody. */
+  close(): void {
+    const reason = new TunnelError('closed', { scope: 'stream', detail: 'the client was closed' })
+    for (const visitor of this.#visitors) {
+      visitor.cut(reason)
+      this.#end(visitor)
+    }
+    this.#headers.close()
+    this.#dials.close()
+  }
+
+  // ── The header ────────────────────────────────────────────────────────────────────────────────────────
+
+  #readHeader(visitor: Visitor): void {
+    this.#headers.add(visitor)
+    visitor.stream.sink = new HeaderSink({
+      header: (header, rest) => {
+        this.#headers.delete(visitor)
+        this.#serve(visitor, header, rest)
+      },
+      failed: (reason) => {
+        visitor.stream.reset()
+        this.#tally.count(reason.code)
+        this.#log.debug({ gateway: visitor.origin.gateway, code: reason.code }, printable(reason.message))
+        this.#end(visitor)
+      },
+    })
+  }
+
+  #lateHeader(visitor: Visitor): void {
+    visitor.stream.reset()
+    this.#tally.count('timeout')
+    this.#end(visitor)
+  }
+
+  // ── The service ───────────────────────────────────────────────────────────────────────────────────────
+
+  #serve(visitor: Visitor, header: ProxyHeader, rest: Uint8Array): void {
+    const { origin } = visitor
+    const name = header.service ?? ''
+    const service = origin.has(name) ? this.services.get(name) : undefined
+    if (origin.draining) return this.#refuse(visitor, 'draining')
+    if (service === undefined) {
+      this.#warn(
+        'unknown',
+        `gateway ${origin.gateway} asks for a service that is not offered there: ${printable(name)}`,
+      )
+      return this.#refuse(visitor, 'unknown_service')
+    }
+    const active = this.#perService.get(name) ?? 0
+    if (
+      active >= this.#bounds.perService ||
+      (service.serve === undefined && this.#sockets >= this.#bounds.sockets)
+    ) {
+      this.#warn(name, `service "${name}" is overloaded: ${active} visitors, further ones are sent away`)
+      return this.#refuse(visitor, 'overloaded')
+    }
+    visitor.service = service
+    this.#perService.set(name, active + 1)
+    if (service.serve === undefined) this.#join(visitor, service, header, rest)
+    else this.#serveHere(visitor, service, service.serve, header, rest)
+  }
+
+  #join(visitor: Visitor, service: ClientService, header: ProxyHeader, rest: Uint8Array): void {
+    const socket = dialTarget(service.target)
+    // Ours alone: what the gateway wrote stays here. It waits in the socket until there is a connection.
+    if (service.proxyHeader) socket.write(encodeProxyHeader({ source: this.#addresses.of(header) }))
+    let connected = false
+    this.#sockets += 1
+    this.#dials.add(visitor)
+    socket.once('connect', () => {
+      connected = true
+      this.#dials.delete(visitor)
+    })
+    const joined = splice(socket, visitor.stream, {
+      first: rest,
+      idleMs: service.idleMs,
+      onEnd: ({ error }: SpliceResult) => {
+        this.#sockets -= 1
+        if (error !== undefined) this.#broken(visitor, service, error, connected)
+        this.#end(visitor)
+      },
+    })
+    visitor.cut = (reason) => joined.abort(reason)
+  }
+
+  /** A connection to a target ended in disorder. Only one that was never made can be tried elsewhere. */
+  #broken(visitor: Visitor, service: ClientService, error: TunnelError, connected: boolean): void {
+    this.#tally.count(error.code)
+    if (connected || visitor.stream.closed || !isUnreached(error.code)) return
+    visitor.origin.unreached(visitor.stream.id, error.code)
+    this.#warn(
+      service.name,
+      `target ${targetText(service)} of service "${service.name}" fails: ${error.message}`,
+    )
+  }
+
+  #lateTarget(visitor: Visitor): void {
+    const detail = `no connection within ${TARGET_CONNECT_MS / 1000} s`
+    visitor.cut(new TunnelError('timeout', { scope: 'stream', remote: true, detail }))
+  }
+
+  #serveHere(
+    visitor: Visitor,
+    service: ClientService,
+    serve: NonNullable<ClientService['serve']>,
+    header: ProxyHeader,
+    first: Uint8Array,
+  ): void {
+    const { address: remoteAddress, port: remotePort } = this.#addresses.of(header) ?? {}
+    const duplex = duplexOf(visitor.stream, { remoteAddress, remotePort, first })
+    visitor.cut = (reason) => duplex.destroy(reason)
+    duplex.once('close', () => this.#end(visitor))
+    // The owner's own listeners come on top; without any, a visitor's reset must not end the process.
+    duplex.on('error', ({ message }) => this.#log.debug({ service: service.name }, message))
+    try {
+      serve(duplex, { remoteAddress, remotePort, service: service.name, gateway: visitor.origin.gateway })
+    } catch (error) {
+      this.#log.error({ err: error, service: service.name }, `service "${service.name}" threw at a visitor`)
+      duplex.destroy()
+    }
+  }
+
+  // ── The end ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Not one byte reached a target: the gateway may send the visitor elsewhere. */
+  #refuse(visitor: Visitor, code: UnreachedCode): void {
+    this.#tally.count(code)
+    visitor.origin.unreached(visitor.stream.id, code)
+    visitor.stream.reset()
+    this.#end(visitor)
+  }
+
+  /** Once per visitor, whatever happened. */
+  #end(visitor: Visitor): void {
+    if (!this.#visitors.delete(visitor)) return
+    this.#headers.delete(visitor)
+    this.#dials.delete(visitor)
+    this.#bytesIn += visitor.stream.bytesIn
+    this.#bytesOut += visitor.stream.bytesOut
+    const name = visitor.service?.name
+    if (name !== undefined) {
+      const left = (this.#perService.get(name) ?? 0) - 1
+      if (left > 0) this.#perService.set(name, left)
+      else this.#perService.delete(name)
+    }
+    visitor.origin.ended()
+    if (this.#visitors.size === 0) this.#quiet?.()
+  }
+
+  #warn(key: string, text: string): void {
+    const times = this.#failures.note(key, performance.now())
+    if (times !== undefined) this.#log.warn(times === 1 ? text : `${text} (${times} times)`)
+  }
+}
+
+function dialTarget(target: Target): Socket {
+  return target.kind === 'unix'
+    ? connect({ path: target.path, allowHalfOpen: true })
+    : connect({ host: target.host, port: target.port, ...socketOptions })
+}
+
+function isUnreached(code: string): code is UnreachedCode {
+  return (UNREACHED_CODES as readonly string[]).includes(code)
+}

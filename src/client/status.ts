@@ -1,0 +1,84 @@
+import type { Pin } from '../identity/index.ts'
+import type { Connector } from './connector.ts'
+import type { Outcomes } from './outcomes.ts'
+import { type ClientService, targetText } from './services.ts'
+import type { Serving } from './serving.ts'
+
+/** What `blindgate status` shows of one client process. All text is safe to print; times are ISO 8601. */
+export interface ClientStatus {
+  side: 'client'
+  gateways: {
+    address: string
+    pin: Pin
+    /** The tenant there. */
+    name?: string
+    connected: boolean
+    /** Of the oldest tunnel. */
+    since?: string
+    /** The least of its tunnels. */
+    rttMs?: number
+    /** Why it is not connected. */
+    error?: { code: string; message: string }
+  }[]
+  routes: {
+    gateway: string
+    name: string
+    type: string
+    /** Empty while the gateway has not answered, or refused. */
+    urls: string[]
+    target: string
+    error?: { code: string; message: string }
+  }[]
+  /** Live visitors. */
+  streams: number
+  /** From visitors, and to them. */
+  bytes: { in: number; out: number }
+  errors: Record<string, number>
+}
+
+export function statusOf(options: {
+  connectors: readonly Connector[]
+  services: ReadonlyMap<string, ClientService>
+  outcomes: Outcomes
+  serving: Serving
+  errors: Record<string, number>
+}): ClientStatus {
+  const { connectors, services, outcomes, serving, errors } = options
+  return {
+    side: 'client',
+    gateways: connectors.map(gatewayStatus),
+    routes: connectors.flatMap((connector) =>
+      [...services.values()]
+        .filter(({ name }) => connector.offers(name))
+        .map((service) => {
+          const { gateway } = connector
+          const { name, type } = service
+          const outcome = outcomes.of(connector, name)
+          const error = outcome?.error
+          const urls = outcome?.urls ?? []
+          const route = { gateway, name, type, urls, target: targetText(service) }
+          return error === undefined ? route : { ...route, error }
+        }),
+    ),
+    streams: serving.active,
+    bytes: serving.bytes,
+    errors,
+  }
+}
+
+function gatewayStatus(connector: Connector): ClientStatus['gateways'][number] {
+  const { gateway, name, problem, live } = connector
+  const tunnels = live.flatMap(({ tunnel }) => (tunnel === undefined ? [] : [tunnel]))
+  const rtts = tunnels.flatMap(({ session }) => (session.rtt === undefined ? [] : [session.rtt]))
+  return {
+    address: gateway,
+    pin: connector.entry.pin,
+    ...(name === undefined ? {} : { name }),
+    connected: tunnels.length > 0,
+    ...(tunnels.length === 0
+      ? {}
+      : { since: new Date(Math.min(...tunnels.map(({ since }) => since))).toISOString() }),
+    ...(rtts.length === 0 ? {} : { rttMs: Math.round(Math.min(...rtts) * 100) / 100 }),
+    ...(problem === undefined ? {} : { error: { code: problem.code, message: problem.message } }),
+  }
+}

@@ -1,0 +1,14 @@
+import type { ErrorCode } from '../errors.ts'
+
+/** How often each error happened. Codes are from our own table, so it stays small. */
+export class Tally {
+  readonly #counts = new Map<ErrorCode, number>()
+
+  count(code: ErrorCode): void {
+    this.#counts.set(code, (this.#counts.get(code) ?? 0) + 1)
+  }
+
+  get counts(): Record<string, number> {
+    return Object.fromEntries(this.#counts)
+  }
+}
