@@ -346,7 +346,6 @@ export class ControlReader<Side extends keyof MessageFrom = keyof MessageFrom> {
 function messageEnd(bytes: Buffer, filled: number): number | undefined {
   if (filled < LENGTH_BYTES) return undefined
   const length = bytes.readUInt32BE(0)
-  if (length === 0) throw broken('is empty')
   if (length > CONTROL_MESSAGE_BYTES) throw broken(`of ${length} bytes is over ${CONTROL_MESSAGE_BYTES}`)
   return LENGTH_BYTES + length
 }

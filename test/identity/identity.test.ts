@@ -127,13 +127,9 @@ describe('an identity', () => {
   })
 
   const other = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
-  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
-    .privateKey.export({ type: 'pkcs8', format: 'pem' })
-    .toString()
   it.each([
     ['a key and a certificate that do not belong together', other, known.certificate],
     ['a certificate of another kind', known.key, vectors.others[0]?.certificate ?? ''],
-    ['a key that is not Ed25519', rsa, vectors.others[1]?.certificate ?? ''],
     ['a key cut short by a crash', known.key.slice(0, 60), known.certificate],
     ['a certificate cut short by a crash', known.key, known.certificate.slice(0, 200)],
     ['empty files', '', ''],
@@ -149,5 +145,23 @@ describe('an identity', () => {
       return
     }
     throw new Error('it was accepted')
+  })
+
+  it('is refused for a key and a certificate of one another that are not Ed25519', async () => {
+    await import('reflect-metadata')
+    const { X509CertificateGenerator } = await import('@peculiar/x509')
+    const keys = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
+      'sign',
+      'verify',
+    ])
+    const certificate = await X509CertificateGenerator.createSelfSigned({ name: 'CN=ec', keys })
+    const der = Buffer.from(await crypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64')
+    const key = `-----BEGIN PRIVATE KEY-----\n${der}\n-----END PRIVATE KEY-----\n`
+    expect(() => readIdentity(key, certificate.toString('pem'))).toThrow(
+      expect.objectContaining({
+        code: 'state_invalid',
+        message: expect.stringContaining('not an Ed25519 key'),
+      }),
+    )
   })
 })
