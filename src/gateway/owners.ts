@@ -89,7 +89,6 @@ export class Owners {
     const owned = this.#owned.get(route)
     if (owned === undefined || owned.live) return false
     owned.live = true
-    delete owned.leftAt
     return true
   }
 

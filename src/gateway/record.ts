@@ -48,7 +48,7 @@ const ownedSchema = z.object({
   service: z.string().optional(),
   /** It had a client when this was written. */
   live: z.boolean(),
-  /** When its last client left. */
+  /** When its last client left, the last time that none was there. */
   leftAt: millis.optional(),
 })
 

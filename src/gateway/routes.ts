@@ -192,6 +192,16 @@ export class Routes<T> {
     return [...this.#slotsOf(tunnel)]
   }
 
+  /** Routes that have a replica, usable or not. */
+  get size(): number {
+    return this.#routes.size
+  }
+
+  /** Tunnels that serve something. */
+  get tunnels(): number {
+    return this.#tunnels.size
+  }
+
   /** The whole table, for `status`. */
   snapshot(): { route: Route; name: string; service: string; usable: boolean; replicas: Replica<T>[] }[] {
     return [...this.#routes.values()].flatMap(({ route, replicas, usable }) => {

@@ -84,6 +84,17 @@ describe('a port for a service that named none', () => {
     authority.keepPort('home', 'ssh', 8003)
     expect(authority.lowestFreePort('home', new Set())).toBe(8002)
     expect(authority.lowestFreePort('office', new Set())).toBe(2222)
+    const unsorted = enrolled(
+      ['home'],
+      grants([
+        'home',
+        [
+          [9000, 9001],
+          [8000, 8001],
+        ],
+      ]),
+    )
+    expect(unsorted.lowestFreePort('home', new Set())).toBe(8000)
   })
 
   test('is kept for that name and service through restart, and only for them', () => {
@@ -110,6 +121,20 @@ describe('a port for a service that named none', () => {
     const restarted = new Authority(reread(authority.record), grants(['home', [[8000, 8100]]]))
     expect(restarted.portFor('home', 'ssh')).toBe(8001)
     expect(restarted.routesOf('home')).toEqual(['tcp:8000', 'tcp:8001'])
+  })
+
+  test('is one per service, and of one service: the last choice counts, also after a restart', () => {
+    const authority = enrolled(['home'], BOTH)
+    for (const port of [8000, 8001, 8000]) authority.keepPort('home', 'ssh', port)
+    authority.keepPort('home', 'db', 8001)
+    authority.keepPort('home', 'web', 8001)
+    for (const gateway of [authority, new Authority(reread(authority.record), BOTH)]) {
+      expect(['ssh', 'db', 'web'].map((service) => gateway.portFor('home', service))).toEqual([
+        8000,
+        undefined,
+        8001,
+      ])
+    }
   })
 
   test('is not told apart by names and services that run into one another', () => {
@@ -235,8 +260,9 @@ describe('a route that was live', () => {
 
   test('when the gateway stopped has just left when it starts, however long that was', () => {
     const authority = enrolled(['home'], undefined)
-    for (const route of ['default', 'tcp:8000', 'tcp:8001']) authority.claim(route, 'home')
+    for (const route of ['default', 'tcp:8000', 'tcp:8001', 'tcp:8002']) authority.claim(route, 'home')
     authority.markLive('default')
+    authority.markLive('tcp:8002')
     authority.markLive('tcp:8000')
     authority.markGone('tcp:8000', NOW)
     const start = NOW + 24 * HOLD_RECENT_MS
@@ -244,6 +270,8 @@ describe('a route that was live', () => {
     restarted.restarted(start)
     expect(restarted.recent('default', start + HOLD_RECENT_MS)).toBe(true)
     expect(restarted.recent('default', start + HOLD_RECENT_MS + 1)).toBe(false)
+    expect(restarted.recent('tcp:8002', start + HOLD_RECENT_MS)).toBe(true)
+    expect(restarted.recent('tcp:8002', start + HOLD_RECENT_MS + 1)).toBe(false)
     expect(restarted.recent('tcp:8000', start)).toBe(false)
     expect(restarted.recent('tcp:8001', start)).toBe(false)
   })

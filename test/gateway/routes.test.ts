@@ -46,6 +46,14 @@ describe('picking', () => {
     expect(Array.from({ length: 4 }, () => pick())).toEqual(['c', 'a', 'c', 'a'])
   })
 
+  test('goes on with whose turn it is when another leaves', () => {
+    const { routes, pick } = table()
+    for (const tunnel of ['a', 'b', 'c']) routes.register(tunnel, 'home', web, 'default')
+    expect([pick(), pick()]).toEqual(['a', 'b'])
+    routes.drop('a')
+    expect([pick(), pick()]).toEqual(['c', 'b'])
+  })
+
   test('passes over suspect tunnels and those that just refused, and says when none is left', () => {
     const { routes, turn, pick } = table()
     for (const tunnel of ['a', 'b', 'c']) routes.register(tunnel, 'home', web, 'default')
@@ -187,6 +195,9 @@ describe('leaving', () => {
       { route: 'default', name: 'home', service: 'web', usable: true },
     ])
     expect(routes.drop('a')).toEqual([])
+    expect([routes.size, routes.tunnels]).toEqual([1, 1])
+    routes.unregister('b', ['web'])
+    expect([routes.size, routes.tunnels]).toEqual([0, 0])
   })
 
   test('unregistering takes the named services of that tunnel and nothing else', () => {
