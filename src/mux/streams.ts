@@ -159,8 +159,9 @@ export class Streams implements StreamHost, MemoryUser {
     if (this.memory?.full === true) this.memory.relieve(this.now)
   }
 
-  /** A frame with bytes arrived: the moment at which windows are measured. */
+  /** A frame with bytes arrived: windows are measured now, while the time is right, and so is the round trip. */
   measure(stream: MuxStream): void {
+    if (stream.window.halfConsumed && this.rtt.wanted(this.now)) this.ping(this.now)
     if (this.growth.arrived(stream.window, this.now, this.rtt.best)) this.#outbound.update(stream)
   }
 
@@ -199,7 +200,6 @@ export class Streams implements StreamHost, MemoryUser {
     if (!window.due) return
     window.halfConsumed = true
     this.#outbound.update(stream)
-    if (this.rtt.wanted(this.now)) this.ping(this.now)
   }
 
   reset(stream: MuxStream): void {

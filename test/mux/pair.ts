@@ -8,6 +8,8 @@ export class Recorder implements StreamSink {
   error: TunnelError | undefined
   drains = 0
   hold = false
+  /** Keep the bytes, to be compared; a copy, for the chunk is only lent. */
+  keep = true
   onData: ((stream: Stream, chunk: Uint8Array) => void) | undefined
   onEnd: ((stream: Stream) => void) | undefined
   onReset: ((stream: Stream, reason: TunnelError) => void) | undefined
@@ -16,7 +18,7 @@ export class Recorder implements StreamSink {
   data(stream: Stream, chunk: Uint8Array): void {
     this.#alive()
     if (this.ended) throw new Error('data after end')
-    this.chunks.push(Uint8Array.from(chunk))
+    if (this.keep) this.chunks.push(Buffer.from(chunk))
     if (!this.hold) stream.consume(chunk.length)
     this.onData?.(stream, chunk)
   }
