@@ -177,7 +177,6 @@ export class Connector implements LinkOwner {
     let kept = false
     const greeting = await greet({
       socket: socket.socket,
-      pin,
       hello: first ? link.fill(bare, this.#offers) : bare,
       memory,
       gateway: this.gateway,

@@ -1,11 +1,12 @@
+import type { X509Certificate } from 'node:crypto'
 import type { SecureContext, TLSSocket } from 'node:tls'
 import { parseRemote } from '../config/index.ts'
 import { type ErrorCode, TunnelError } from '../errors.ts'
-import type { Pin } from '../identity/index.ts'
+import { type Pin, peerPin, samePin } from '../identity/index.ts'
 import { HANDSHAKE_MS } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
 import { type Hello, isRejectCode, printable, type Reject, type Welcome } from '../protocol/index.ts'
-import { dialTls, Tunnel, type TunnelHandler } from '../transport/index.ts'
+import { dialTls, notAGateway, Tunnel, type TunnelHandler } from '../transport/index.ts'
 
 /** How one attempt at a gateway ended. */
 export type Greeting =
@@ -24,12 +25,13 @@ export async function dialInOrder(options: {
   context: SecureContext
   signal: AbortSignal
 }): Promise<{ socket: TLSSocket; host: string }> {
-  const { addresses, ...rest } = options
+  const { addresses, pin, ...rest } = options
+  const verify = pinned(pin)
   const failures: TunnelError[] = []
   for (const address of addresses) {
     try {
       const { host, port } = parseRemote(address)
-      return { socket: await dialTls({ host, port, ...rest }), host }
+      return { socket: await dialTls({ host, port, verify, ...rest }), host }
     } catch (error) {
       if (!(error instanceof TunnelError)) throw error
       if (error.code === 'wrong_pin' || rest.signal.aborted) throw error
@@ -46,6 +48,19 @@ export async function dialInOrder(options: {
   })
 }
 
+/** Holds a peer to the pinned key. The one thing that counts of its certificate is the key. */
+function pinned(pin: Pin): (certificate: X509Certificate | undefined, where: string) => void {
+  return (certificate, where) => {
+    const found = peerPin(certificate)
+    if (found === undefined) throw notAGateway(where)
+    if (samePin(found, pin)) return
+    const detail =
+      `the key of gateway ${where} is not the one that was pinned: expected ${pin}, found ${found}. If nobody ` +
+      'replaced the gateway, somebody is in between. To accept the new key on purpose: run `blindgate join --replace` with a new invite'
+    throw new TunnelError('wrong_pin', { scope: 'tunnel', remote: true, detail })
+  }
+}
+
 /**
  * Says `hello` on a fresh socket and waits for the answer, 10 s at most. On `welcome` the tunnel is handed to
  * `welcomed` synchronously, since visitors may stand in the same packet; who is given back takes the tunnel
@@ -55,14 +70,13 @@ export async function dialInOrder(options: {
  */
 export function greet(options: {
   socket: TLSSocket
-  pin: Pin
   hello: Hello
   memory: MemoryBudget | undefined
   gateway: string
   opened(tunnel: Tunnel): void
   welcomed(tunnel: Tunnel, welcome: Welcome): TunnelHandler
 }): Promise<Greeting> {
-  const { gateway, pin } = options
+  const { gateway } = options
   return new Promise((resolve) => {
     const fail = (error: TunnelError, final = false, retryAfter = 0): void => {
       clearTimeout(timer)
@@ -83,7 +97,7 @@ export function greet(options: {
       stream: (stream) => stream.reset(),
       closed: (reason) => fail(reason),
     }
-    const tunnel = new Tunnel(options.socket, handler, { role: 'client', peer: pin, memory: options.memory })
+    const tunnel = new Tunnel(options.socket, handler, { role: 'client', memory: options.memory })
     const timer = setTimeout(() => {
       const detail = `gateway ${gateway} did not answer the hello within ${HANDSHAKE_MS / 1000} s`
       fail(new TunnelError('handshake_timeout', { scope: 'tunnel', remote: true, detail }))

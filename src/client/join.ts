@@ -41,7 +41,6 @@ export async function join(options: JoinOptions): Promise<GatewayEntry> {
   const name = await new Promise<string>((resolve, reject: (error: TunnelError) => void) => {
     void greet({
       socket,
-      pin: invite.pin,
       hello: helloOf(introduction, [], Buffer.from(invite.secret).toString('base64url')),
       memory: undefined,
       gateway,

@@ -51,6 +51,7 @@ export class Clients {
   readonly #keys = new LiveKeys()
   /** Set once, by `drain`: from then on nobody is let in. */
   #draining = false
+  readonly #whenEmpty = new Set<() => void>()
   readonly errors = new Map<string, number>()
 
   constructor(options: ClientsOptions) {
@@ -89,7 +90,7 @@ export class Clients {
               client = known
               authenticated()
             }
-            this.#welcome(tunnel, said, login).catch((error: unknown) => {
+            this.#welcome(tunnel, pin, said, login).catch((error: unknown) => {
               log.error({ err: error, key: pin }, 'cannot let a client in')
               this.#reject(tunnel, 'overloaded', OWN_PROBLEM, OWN_PROBLEM_SECONDS)
             })
@@ -112,15 +113,15 @@ export class Clients {
         },
         idsLow: () => tunnel.send({ type: 'drain', deadlineMs: DRAIN_MS_MAX }),
       },
-      { role: 'gateway', peer: pin, memory: this.#options.memory },
+      { role: 'gateway', memory: this.#options.memory },
     )
   }
 
   /** Cuts the tunnels of revoked keys, and their visitors, at once. */
   revoke(keys: readonly Pin[]): void {
     const revoked = new Set(keys)
-    for (const client of [...this.#all]) {
-      if (!revoked.has(client.tunnel.peer)) continue
+    for (const client of Array.from(this.#all)) {
+      if (!revoked.has(client.key)) continue
       client.cut()
       this.#reject(client.tunnel, 'revoked', 'this key was revoked on the gateway')
     }
@@ -132,12 +133,19 @@ export class Clients {
     for (const { tunnel } of this.#all) tunnel.send({ type: 'drain', deadlineMs })
   }
 
-  end(): void {
+  /** Ends every tunnel in order; resolves when the last is closed, which each bounds by itself. */
+  async end(): Promise<void> {
     this.#draining = true
     for (const { tunnel } of this.#all) tunnel.end()
+    if (this.#all.size > 0) await new Promise<void>((resolve) => this.#whenEmpty.add(resolve))
   }
 
-  async #welcome(tunnel: Tunnel, hello: Hello, login: (client: ConnectedClient) => void): Promise<void> {
+  async #welcome(
+    tunnel: Tunnel,
+    key: Pin,
+    hello: Hello,
+    login: (client: ConnectedClient) => void,
+  ): Promise<void> {
     const { authority, gateway, log, keepaliveSeconds } = this.#options
     if (this.#draining) {
       this.#reject(tunnel, 'draining', 'this gateway is being shut down', 1)
@@ -150,20 +158,20 @@ export class Clients {
       this.#reject(tunnel, 'unsupported_protocol', `${spoken}: upgrade the ${side}`)
       return
     }
-    const name = await this.#identify(tunnel, hello)
+    const name = await this.#identify(tunnel, key, hello)
     if (name === undefined || tunnel.closed) return
 
-    const client = new ConnectedClient(tunnel, { ...hello, name })
+    const client = new ConnectedClient(tunnel, { ...hello, key, name })
     login(client)
     tunnel.establish({ peerStreamWindow: hello.streamWindow, keepaliveSeconds })
     this.#all.add(client)
-    if (this.#keys.add(tunnel.peer, client.instance)) {
+    if (this.#keys.add(key, client.instance)) {
       log.warn(
-        { name, key: tunnel.peer },
+        { name, key },
         'one key is live from two machines or state folders: if you did not copy it, revoke it',
       )
     }
-    authority.seen(tunnel.peer, client.instance, Date.now())
+    authority.seen(key, client.instance, Date.now())
     const older = this.#probeOlder(client)
 
     const results = await this.#register(client, hello.services, older)
@@ -183,10 +191,7 @@ export class Clients {
     client.welcomed = true
     const { instance, agent } = client
     const services = client.services.size
-    log.info(
-      { name, key: tunnel.peer, instance, address: tunnel.remoteAddress, agent, services },
-      'client connected',
-    )
+    log.info({ name, key, instance, address: tunnel.remoteAddress, agent, services }, 'client connected')
     this.#options.onOpenable(client)
   }
 
@@ -204,9 +209,8 @@ export class Clients {
   }
 
   /** The name under which this key is enrolled, enrolling it first if it brought an invite's secret. */
-  async #identify(tunnel: Tunnel, hello: Hello): Promise<string | undefined> {
+  async #identify(tunnel: Tunnel, key: Pin, hello: Hello): Promise<string | undefined> {
     const { authority, log } = this.#options
-    const key = tunnel.peer
     try {
       if (hello.enroll !== undefined) {
         const secretHash = hashSecret(Buffer.from(hello.enroll.secret, 'base64url'))
@@ -224,7 +228,10 @@ export class Clients {
             'a machine enrolled',
           )
         }
-        return redeemed.name
+        // It may have been revoked while that was written.
+        if (authority.identify(key) !== 'revoked') return redeemed.name
+        this.#reject(tunnel, 'revoked', 'this key was revoked on the gateway')
+        return undefined
       }
       const known = authority.identify(key)
       if (known !== undefined && known !== 'revoked') return known.name
@@ -248,8 +255,7 @@ export class Clients {
    */
   #probeOlder(client: ConnectedClient): Promise<unknown> | undefined {
     const older = [...this.#all].filter(
-      (other) =>
-        other !== client && other.instance === client.instance && other.tunnel.peer === client.tunnel.peer,
+      (other) => other !== client && other.instance === client.instance && other.key === client.key,
     )
     if (older.length === 0) return undefined
     const { routes } = this.#options
@@ -264,7 +270,7 @@ export class Clients {
     const { registrar, routes, log } = this.#options
     const { tunnel } = client
     const failed = (error: unknown): void => {
-      log.error({ err: error, key: tunnel.peer }, `cannot answer ${message.type}`)
+      log.error({ err: error, key: client.key }, `cannot answer ${message.type}`)
       this.#reject(tunnel, 'overloaded', OWN_PROBLEM, OWN_PROBLEM_SECONDS)
     }
     switch (message.type) {
@@ -290,7 +296,7 @@ export class Clients {
       case 'drain':
         client.draining = true
         routes.refresh(client)
-        log.info({ name: client.name, key: tunnel.peer, streams: client.carried.size }, 'client drains')
+        log.info({ name: client.name, key: client.key, streams: client.carried.size }, 'client drains')
         return
     }
   }
@@ -300,7 +306,7 @@ export class Clients {
     this.errors.set(reason.code, (this.errors.get(reason.code) ?? 0) + 1)
     const about = {
       name: client.name,
-      key: client.tunnel.peer,
+      key: client.key,
       address: client.tunnel.remoteAddress,
       code: reason.code,
     }
@@ -312,16 +318,14 @@ export class Clients {
 
   #forget(client: ConnectedClient): void {
     if (!this.#all.delete(client)) return
-    this.#keys.remove(client.tunnel.peer, client.instance)
-    this.#options.authority.seen(client.tunnel.peer, client.instance, Date.now())
+    this.#keys.remove(client.key, client.instance)
+    this.#options.authority.seen(client.key, client.instance, Date.now())
     this.#options.routes.drop(client)
+    if (this.#all.size === 0) for (const empty of this.#whenEmpty) empty()
   }
 
   #reject(tunnel: Tunnel, code: Parameters<typeof rejection>[0], message: string, retryAfter?: number): void {
-    this.#options.log.info(
-      { address: tunnel.remoteAddress, key: tunnel.peer, code },
-      `rejected: ${printable(message, 400)}`,
-    )
+    this.#options.log.info({ address: tunnel.remoteAddress, code }, `rejected: ${printable(message, 400)}`)
     this.errors.set(code, (this.errors.get(code) ?? 0) + 1)
     tunnel.send(rejection(code, message, retryAfter))
     tunnel.end(new TunnelError(code, { scope: 'tunnel', remote: true, detail: message }))

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { z } from 'zod'
 import { userError } from '../errors.ts'
 import { checkName, encodeInvite, hashSecret, newSecret, type Pin } from '../identity/index.ts'
 import { callLocal, identityIn, type State } from '../state/index.ts'
@@ -6,12 +7,22 @@ import { NO_ADDRESS, saidAddress } from './invite-address.ts'
 import { Store } from './store.ts'
 
 /** What the commands of this machine ask of a gateway; `address` overrides what invites carry. */
-export type GatewayRequest =
-  | { command: 'invite'; name?: string; uses: number; expiresMs: number; address?: string }
-  | { command: 'clients' }
-  | { command: 'revoke'; target: string }
-  | { command: 'release'; route: string }
-  | { command: 'status' }
+export const gatewayRequestSchema = z.discriminatedUnion('command', [
+  z.object({
+    command: z.literal('invite'),
+    name: z.string().optional(),
+    uses: z.number(),
+    expiresMs: z.number(),
+    address: z.string().optional(),
+  }),
+  z.object({ command: z.literal('clients') }),
+  /** A name, a key, or the beginning of one. */
+  z.object({ command: z.literal('revoke'), target: z.string() }),
+  z.object({ command: z.literal('release'), route: z.string() }),
+  z.object({ command: z.literal('status') }),
+])
+
+export type GatewayRequest = z.infer<typeof gatewayRequestSchema>
 
 export interface InviteAnswer {
   invite: string
@@ -43,7 +54,13 @@ export const GATEWAY_SOCKET = 'gateway.sock'
 export function makeInvite(
   store: Store,
   pin: Pin,
-  request: { name?: string; uses: number; expiresMs: number; address?: string; first?: boolean },
+  request: {
+    name?: string | undefined
+    uses: number
+    expiresMs: number
+    address?: string | undefined
+    first?: boolean
+  },
 ): InviteAnswer | undefined {
   const addresses = request.address === undefined ? store.addresses : [saidAddress(request.address)]
   if (addresses.length === 0) throw userError('usage', NO_ADDRESS)

@@ -1,4 +1,5 @@
 import type { UnreachedCode } from '../errors.ts'
+import type { Pin } from '../identity/index.ts'
 import type { Stream, StreamSink } from '../mux/index.ts'
 import { printable, type ServiceOffer } from '../protocol/index.ts'
 import type { Tunnel } from '../transport/index.ts'
@@ -11,8 +12,9 @@ export interface Carried {
   cut(): void
 }
 
-/** What a client said of itself in its `hello`. */
+/** The key it proved, the name that the key is enrolled under, and what it said of itself in its `hello`. */
 export interface Introduction {
+  key: Pin
   name: string
   agent: string
   instance: string
@@ -25,6 +27,7 @@ export interface Introduction {
  */
 export class ConnectedClient {
   readonly tunnel: Tunnel
+  readonly key: Pin
   readonly name: string
   readonly agent: string
   readonly instance: string
@@ -42,6 +45,7 @@ export class ConnectedClient {
 
   constructor(tunnel: Tunnel, introduction: Introduction) {
     this.tunnel = tunnel
+    this.key = introduction.key
     this.name = introduction.name
     this.agent = printable(introduction.agent)
     this.instance = introduction.instance
@@ -60,6 +64,6 @@ export class ConnectedClient {
 
   /** Cuts every visitor. */
   cut(): void {
-    for (const carried of [...this.carried.values()]) carried.cut()
+    for (const carried of Array.from(this.carried.values())) carried.cut()
   }
 }

@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import { formatAddress, type GatewaySettings } from '../config/index.ts'
-import type { Identity, Pin } from '../identity/index.ts'
+import { userError } from '../errors.ts'
+import { type Identity, type Pin, peerPin } from '../identity/index.ts'
 import { INVITE_EXPIRES_MS } from '../limits.ts'
 import { MemoryBudget } from '../mux/index.ts'
 import { globalAddresses } from '../net/index.ts'
@@ -9,7 +10,14 @@ import { type Lock, type State, serveLocal } from '../state/index.ts'
 import { TunnelListener } from '../transport/index.ts'
 import { Admin, type Gauge } from './admin.ts'
 import { Clients } from './clients.ts'
-import { clientRows, GATEWAY_LOCK, GATEWAY_SOCKET, type GatewayRequest, makeInvite } from './commands.ts'
+import {
+  clientRows,
+  GATEWAY_LOCK,
+  GATEWAY_SOCKET,
+  type GatewayRequest,
+  gatewayRequestSchema,
+  makeInvite,
+} from './commands.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import { inviteAddress } from './invite-address.ts'
 import { Registrar, refusal } from './registrar.ts'
@@ -78,7 +86,7 @@ export class Gateway {
   readonly #ports: VisitorPorts
   readonly #registrar: Registrar
   readonly #clients: Clients
-  readonly #listener: TunnelListener
+  readonly #listener: TunnelListener<Pin>
   readonly #admin: Admin
   #settings: GatewaySettings
   #local: { close(): Promise<void> } | undefined
@@ -137,7 +145,8 @@ export class Gateway {
       log,
     })
     this.#listener = new TunnelListener({
-      identity,
+      keys: identity,
+      identify: peerPin,
       accept: this.#clients.accept,
       turnedAway: (address, why) => log.debug({ address }, `turned away: ${why}`),
     })
@@ -168,9 +177,14 @@ export class Gateway {
       })
     }
     this.#chooseAddress()
-    this.#local = await serveLocal(state.socketPath(GATEWAY_SOCKET), (request) =>
-      this.command(request as GatewayRequest),
-    )
+    this.#local = await serveLocal(state.socketPath(GATEWAY_SOCKET), (request) => {
+      const parsed = gatewayRequestSchema.safeParse(request)
+      if (parsed.success) return this.command(parsed.data)
+      throw userError(
+        'usage',
+        'this gateway does not know that command: use the same version of blindgate for both',
+      )
+    })
     await this.#store.save()
     this.#ready = true
   }
@@ -190,9 +204,7 @@ export class Gateway {
         const revoked = authority.revoke(request.target, Date.now())
         this.#clients.revoke(revoked.keys)
         const why = refusal('not_granted', 'the name was revoked on the gateway')
-        this.#registrar.withdraw(revoked.routes.map((route) => ({ route, why })))
-        for (const route of revoked.routes) this.#ports.close(route)
-        await this.#store.save()
+        await this.#registrar.abandon(revoked.routes, why)
         log.warn(revoked, 'revoked')
         return revoked
       }
@@ -337,7 +349,7 @@ export class Gateway {
 
   #clientRows(): ReturnType<typeof clientRows> {
     const live = new Map<Pin, ConnectedClient>()
-    for (const client of this.#clients.all) live.set(client.tunnel.peer, client)
+    for (const client of this.#clients.all) live.set(client.key, client)
     const copied = new Set(this.#clients.copiedKeys)
     return clientRows(this.#store, (key) => {
       const client = live.get(key)

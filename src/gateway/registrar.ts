@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
+import { isName } from '../identity/index.ts'
 import { PORT_TRIES } from '../limits.ts'
 import {
   isServiceCode,
@@ -24,8 +25,8 @@ export interface RegistrarOptions {
   routes: Routes<ConnectedClient>
   ports: Ports
   /** Resolves when what the authority knows is on disk. */
-  save(): Promise<void>
-  urlOf(route: Route): string
+  save: () => Promise<void>
+  urlOf: (route: Route) => string
   log: Logger
 }
 
@@ -85,6 +86,16 @@ export class Registrar {
     })
   }
 
+  /** Routes that nobody owns any more: as `withdraw`, and their ports are closed. */
+  abandon(routes: readonly Route[], why: ServiceRefusal['error']): Promise<void> {
+    this.withdraw(routes.map((route) => ({ route, why })))
+    return this.#alone(async () => {
+      for (const route of routes)
+        if (this.#options.authority.ownerOf(route) === undefined) this.#options.ports.close(route)
+      await this.#options.save()
+    })
+  }
+
   /** Routes were taken from their owners: services go, their visitors are cut, their clients are told. */
   withdraw(routes: readonly { route: Route; why: ServiceRefusal['error'] }[]): void {
     const told = new Map<ConnectedClient, ServiceRefusal[]>()
@@ -99,7 +110,7 @@ export class Registrar {
 
   #forget(client: ConnectedClient, service: string, route: Route): void {
     client.services.delete(service)
-    for (const carried of [...client.carried.values()]) if (carried.route === route) carried.cut()
+    for (const carried of Array.from(client.carried.values())) if (carried.route === route) carried.cut()
   }
 
   async #registerOne(client: ConnectedClient, offer: ServiceOffer): Promise<ServiceResult> {
@@ -110,15 +121,12 @@ export class Registrar {
       const ghosts = routes.register(client, client.name, offer, route)
       client.services.set(offer.name, { offer, route })
       this.#tellGhosts(ghosts)
-      log.info(
-        { name: client.name, service: offer.name, route, key: client.tunnel.peer },
-        'service registered',
-      )
+      log.info({ name: client.name, service: offer.name, route, key: client.key }, 'service registered')
       return { name: offer.name, urls: [urlOf(route)] }
     } catch (error) {
       if (!(error instanceof TunnelError) || !isServiceCode(error.code)) throw error
       log.warn(
-        { name: client.name, service: printable(offer.name), code: error.code, key: client.tunnel.peer },
+        { name: client.name, service: printable(offer.name), code: error.code, key: client.key },
         `service refused: ${printable(error.message, 400)}`,
       )
       return { name: offer.name, error: { code: error.code, message: error.message } }
@@ -130,6 +138,14 @@ export class Registrar {
     const { authority } = this.#options
     const { name } = client
     const known = client.services.get(offer.name)
+    if (!isName(offer.name)) {
+      const rule = 'a service name is 1 to 63 of a-z, 0-9 and -, and does not begin or end with -'
+      throw new TunnelError('bad_service', {
+        scope: 'stream',
+        remote: true,
+        detail: `"${printable(offer.name)}": ${rule}`,
+      })
+    }
     authority.mayOffer(name, offer)
     const wanted = routeOf(offer)
     if (known !== undefined && wanted !== undefined && known.route !== wanted) {
@@ -165,7 +181,13 @@ export class Registrar {
         unusable.add(port)
         continue
       }
-      authority.keepPort(name, service, port)
+      try {
+        authority.keepPort(name, service, port)
+      } catch (error) {
+        // Revoked while the port opened: a listener without an owner would stay for ever.
+        ports.close(route)
+        throw error
+      }
       return route
     }
   }
@@ -182,6 +204,10 @@ export class Registrar {
       if (!owned) authority.releaseBy(name, route)
       throw error
     }
+    if (authority.ownerOf(route) === name) return
+    ports.close(route)
+    const detail = `"${name}" lost ${route} while it was being opened: it was revoked or released on the gateway`
+    throw new TunnelError('not_granted', { scope: 'stream', remote: true, detail })
   }
 
   /** A silent tunnel lost its service to another of the same name: if it wakes up, it must know. */

@@ -60,7 +60,7 @@ export class VisitorPorts {
 
   closeAll(): void {
     this.#closed = true
-    for (const route of [...this.#open.keys()]) this.close(route)
+    for (const route of Array.from(this.#open.keys())) this.close(route)
   }
 }
 

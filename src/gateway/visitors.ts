@@ -150,7 +150,7 @@ export class Visitors implements Lobby {
   /** Lets nobody in, sends away who waits, and resolves when the others have ended, at the latest after `ms`. */
   async drained(ms: number): Promise<void> {
     this.#closed = true
-    for (const visitor of [...this.#all])
+    for (const visitor of Array.from(this.#all))
       if (this.#waiting.since(visitor) !== undefined) visitor.dismiss('absent')
     if (this.served === 0) return
     await new Promise<void>((resolve) => {
@@ -168,7 +168,7 @@ export class Visitors implements Lobby {
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    for (const visitor of [...this.#all]) visitor.cut()
+    for (const visitor of Array.from(this.#all)) visitor.cut()
   }
 
   #arm(): void {

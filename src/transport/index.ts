@@ -5,5 +5,5 @@
 
 export { TunnelListener, type TunnelListenerOptions } from './listener.ts'
 export { Liveness } from './liveness.ts'
-export { type DialOptions, dialTls, tunnelContext } from './tls.ts'
+export { type DialOptions, dialTls, type Keys, notAGateway, tunnelContext } from './tls.ts'
 export { Tunnel, type TunnelHandler, type TunnelOptions } from './tunnel.ts'

@@ -1,20 +1,22 @@
+import type { X509Certificate } from 'node:crypto'
 import { createServer, type Server, type Socket } from 'node:net'
 import { type SecureContext, TLSSocket } from 'node:tls'
-import type { Identity, Pin } from '../identity/index.ts'
 import { HANDSHAKE_MS, UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_PER_ADDRESS } from '../limits.ts'
 import { addressKey, closeServer, listenOn, plainAddress } from '../net/index.ts'
 import { TUNNEL_ALPN } from '../protocol/index.ts'
-import { pinOfPeer, tunnelContext } from './tls.ts'
+import { type Keys, tunnelContext } from './tls.ts'
 import { WaitingList } from './waiting-list.ts'
 
-export interface TunnelListenerOptions {
-  identity: Identity
+export interface TunnelListenerOptions<Peer> {
+  keys: Keys
+  /** Who holds the key of this certificate; undefined turns it away. */
+  identify(certificate: X509Certificate | undefined): Peer | undefined
   /**
-   * A peer has finished the handshake and shown that it holds the key of `pin`; nothing else about it is known.
+   * A peer has finished the handshake and shown that it holds the key it is identified by; nothing else is known.
    * The callee owns `socket`. Its place among the unauthenticated is kept until it calls `authenticated`; by
    * then, at the latest 10 s after the connection came, it must have made up its mind, or the socket is destroyed.
    */
-  accept(socket: TLSSocket, pin: Pin, authenticated: () => void): void
+  accept(socket: TLSSocket, peer: Peer, authenticated: () => void): void
   /** Somebody who was no client: closed, and this is why. For a debug line. */
   turnedAway(address: string, why: string): void
 }
@@ -23,8 +25,8 @@ export interface TunnelListenerOptions {
  * The gateway's door for clients. Accepting never waits for a handshake; who has not proved itself is
  * bounded in all, per address and in time, the oldest dropped first.
  */
-export class TunnelListener {
-  readonly #options: TunnelListenerOptions
+export class TunnelListener<Peer> {
+  readonly #options: TunnelListenerOptions<Peer>
   readonly #server: Server
   readonly #context: SecureContext
   readonly #unauthenticated = new WaitingList<Socket>({
@@ -34,9 +36,9 @@ export class TunnelListener {
   })
   #timer: NodeJS.Timeout | undefined
 
-  constructor(options: TunnelListenerOptions) {
+  constructor(options: TunnelListenerOptions<Peer>) {
     this.#options = options
-    this.#context = tunnelContext(options.identity)
+    this.#context = tunnelContext(options.keys)
     this.#server = createServer({ noDelay: true }, this.#onConnection)
   }
 
@@ -85,12 +87,12 @@ export class TunnelListener {
     const onError = (error: NodeJS.ErrnoException): void => drop(error.code ?? error.message)
     socket.on('error', onError)
     socket.once('secure', () => {
-      const pin = pinOfPeer(socket)
+      const peer = this.#options.identify(socket.getPeerX509Certificate())
       // A peer without a certificate, or without our ALPN, gets this far: close it.
       if (socket.alpnProtocol !== TUNNEL_ALPN) drop('a TLS client without our protocol')
-      else if (pin === undefined) drop('a TLS client without an Ed25519 certificate')
+      else if (peer === undefined) drop('a TLS client without an Ed25519 certificate')
       else {
-        this.#options.accept(socket, pin, () => this.#unauthenticated.remove(raw))
+        this.#options.accept(socket, peer, () => this.#unauthenticated.remove(raw))
         // The owner has put its own handler by now.
         socket.off('error', onError)
       }

@@ -1,19 +1,24 @@
-import { constants } from 'node:crypto'
+import { constants, type X509Certificate } from 'node:crypto'
 import { createSecureContext, type SecureContext, type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { TunnelError } from '../errors.ts'
-import { type Identity, type Pin, peerPin, samePin } from '../identity/index.ts'
 import { HANDSHAKE_MS } from '../limits.ts'
 import { TUNNEL_ALPN } from '../protocol/index.ts'
+
+/** A private key and its certificate, both PEM. */
+export interface Keys {
+  readonly key: string
+  readonly certificate: string
+}
 
 /**
  * TLS 1.3 with our own certificate and nothing that could resume: a resumed session shows the peer's
  * certificate without a proof of its key. (TLS 1.3 still sends two tickets under `SSL_OP_NO_TICKET`;
  * they do not resume, and a test offers one.)
  */
-export function tunnelContext(identity: Identity): SecureContext {
+export function tunnelContext(keys: Keys): SecureContext {
   return createSecureContext({
-    key: identity.key,
-    cert: identity.certificate,
+    key: keys.key,
+    cert: keys.certificate,
     minVersion: 'TLSv1.3',
     maxVersion: 'TLSv1.3',
     // AES-128 first: half the cost of AES-256 per byte where the CPU has AES; ChaCha20 for where it has not.
@@ -22,29 +27,25 @@ export function tunnelContext(identity: Identity): SecureContext {
   })
 }
 
-/**
- * Who is at the other end, by the one thing that counts: the hash of its Ed25519 key. Dates, names and issuer
- * are ignored. `undefined`: no certificate, or one of another kind.
- */
-export function pinOfPeer(socket: TLSSocket): Pin | undefined {
-  return peerPin(socket.getPeerX509Certificate())
-}
-
 export interface DialOptions {
   host: string
   port: number
   context: SecureContext
-  pin: Pin
+  /**
+   * Called once the handshake has proved that the peer holds the key of `certificate`, and before anything is
+   * written: throws a `TunnelError` for anybody but the gateway that was meant. `where` is for its message.
+   */
+  verify(certificate: X509Certificate | undefined, where: string): void
   signal?: AbortSignal | undefined
 }
 
 /**
  * Dials a gateway and checks its key. Resolves to a socket on which this side has not written one byte; the
- * caller owns it. Rejects with `dial_failed`, `handshake_timeout`, `handshake_failed` or `wrong_pin` (all
- * scope `tunnel`); then nothing is left open.
+ * caller owns it. Rejects with `dial_failed`, `handshake_timeout`, `handshake_failed` (all scope `tunnel`) or
+ * what `verify` threw; then nothing is left open.
  */
 export function dialTls(options: DialOptions): Promise<TLSSocket> {
-  const { host, port, pin, signal } = options
+  const { host, port, signal } = options
   const where = `${host.includes(':') ? `[${host}]` : host}:${port}`
   return new Promise((resolve, reject) => {
     const socket = tlsConnect({
@@ -98,27 +99,18 @@ export function dialTls(options: DialOptions): Promise<TLSSocket> {
       )
     }, HANDSHAKE_MS)
     const onSecure = (): void => {
-      const found = pinOfPeer(socket)
-      if (socket.alpnProtocol !== TUNNEL_ALPN || found === undefined) {
-        fail(
-          tunnelError(
-            'handshake_failed',
-            `${where} answers TLS but is not a blindgate gateway: check the address and port`,
-          ),
-        )
-      } else if (!samePin(found, pin)) {
-        fail(
-          tunnelError(
-            'wrong_pin',
-            `the key of gateway ${where} is not the one that was pinned: expected ${pin}, found ${found}. ` +
-              'If you did not replace the gateway, somebody is in between. To accept the new key on purpose: ' +
-              'run `blindgate join --replace` with a new invite of that gateway',
-          ),
-        )
-      } else {
-        settle()
-        resolve(socket)
+      if (socket.alpnProtocol !== TUNNEL_ALPN) {
+        fail(notAGateway(where))
+        return
       }
+      try {
+        options.verify(socket.getPeerX509Certificate(), where)
+      } catch (error) {
+        fail(error instanceof TunnelError ? error : notAGateway(where, error))
+        return
+      }
+      settle()
+      resolve(socket)
     }
     const settle = (): void => {
       clearTimeout(timer)
@@ -136,8 +128,17 @@ export function dialTls(options: DialOptions): Promise<TLSSocket> {
   })
 }
 
+/** It speaks TLS 1.3, and not our protocol. */
+export function notAGateway(where: string, cause?: unknown): TunnelError {
+  return tunnelError(
+    'handshake_failed',
+    `${where} answers TLS but is not a blindgate gateway: check the address and port`,
+    cause,
+  )
+}
+
 function tunnelError(
-  code: 'dial_failed' | 'handshake_failed' | 'handshake_timeout' | 'wrong_pin' | 'closed',
+  code: 'dial_failed' | 'handshake_failed' | 'handshake_timeout' | 'closed',
   detail: string,
   cause?: unknown,
 ): TunnelError {

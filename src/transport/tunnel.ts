@@ -1,6 +1,5 @@
 import type { TLSSocket } from 'node:tls'
 import { TunnelError } from '../errors.ts'
-import type { Pin } from '../identity/index.ts'
 import {
   CONTROL_MESSAGES_BURST,
   CONTROL_MESSAGES_PER_SECOND,
@@ -34,7 +33,6 @@ export interface TunnelHandler {
 
 export interface TunnelOptions {
   role: 'client' | 'gateway'
-  peer: Pin
   memory?: MemoryBudget | undefined
   idDrain?: number | undefined
 }
@@ -47,7 +45,6 @@ export interface TunnelOptions {
  */
 export class Tunnel {
   readonly role: 'client' | 'gateway'
-  readonly peer: Pin
   readonly remoteAddress: string
   readonly session: Session
   readonly since: number = Date.now()
@@ -73,7 +70,6 @@ export class Tunnel {
 
   constructor(socket: TLSSocket, handler: TunnelHandler, options: TunnelOptions) {
     this.role = options.role
-    this.peer = options.peer
     this.handler = handler
     this.#socket = socket
     this.remoteAddress = socket.remoteAddress ?? 'unknown'
@@ -247,9 +243,12 @@ export class Tunnel {
     data: (stream, chunk) => {
       stream.consume(chunk.length)
       try {
-        for (const message of this.#reader.push(chunk)) {
+        const before = this.#reader.received
+        const messages = this.#reader.push(chunk)
+        // Those of a type that nobody here knows count too.
+        this.#countMessages(this.#reader.received - before)
+        for (const message of messages) {
           if (this.#closed) return
-          this.#countMessage()
           this.handler.message(message)
         }
       } catch (error) {
@@ -264,10 +263,10 @@ export class Tunnel {
     drain: () => {},
   }
 
-  #countMessage(): void {
+  #countMessages(count: number): void {
     const now = performance.now()
     const refill = ((now - this.#messageTokensAt) * CONTROL_MESSAGES_PER_SECOND) / 1000
-    this.#messageTokens = Math.min(CONTROL_MESSAGES_BURST, this.#messageTokens + refill) - 1
+    this.#messageTokens = Math.min(CONTROL_MESSAGES_BURST, this.#messageTokens + refill) - count
     this.#messageTokensAt = now
     if (this.#messageTokens < 0) {
       throw new TunnelError('flood', { scope: 'tunnel', remote: true, detail: 'too many control messages' })
