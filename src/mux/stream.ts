@@ -17,7 +17,10 @@ export interface StreamSink {
   data(stream: Stream, chunk: Uint8Array): void
   /** The peer writes no more; all its data came before. */
   end(stream: Stream): void
-  /** The stream is over: the peer's RST, the session's end, or memory pressure. Nothing comes after it. Not called for `stream.reset()`. */
+  /**
+   * The stream was cut: by the peer's RST, the session's end, or memory pressure. Nothing comes after it. Not
+   * called for `stream.reset()`, nor by peer or session once both sides have ended: what came is whole then.
+   */
   reset(stream: Stream, reason: TunnelError): void
   /** After `write` returned false: the queue is short again. Also after `end`. */
   drain(stream: Stream): void
@@ -127,6 +130,11 @@ export class MuxStream implements Stream {
 
   get queued(): number {
     return this.queue.bytes
+  }
+
+  /** Both sides have ended it: it needs nothing of the peer any more, only an owner to consume the rest. */
+  get over(): boolean {
+    return this.readEnded && this.finSent
   }
 
   /** There is a frame of it that may leave now. */

@@ -139,6 +139,7 @@ export class Streams implements StreamHost, MemoryUser {
   }
 
   peerReset(stream: MuxStream): void {
+    if (stream.over) return
     stream.cut = true
     this.#close(stream, stream.window.left)
     // The peer is done with it, whatever its window had left.
@@ -169,18 +170,18 @@ export class Streams implements StreamHost, MemoryUser {
     if (this.rtt.outstanding === undefined && !this.closing) this.#outbound.ping(this.rtt.start(now))
   }
 
-  /** Ends every stream and the session. */
+  /** Ends the session and every stream that still needed it: one that is over keeps what its owner has yet to pass on. */
   abort(reason: TunnelError): void {
     if (this.ended) return
     this.ended = true
     this.#outbound.end()
-    this.memory?.leave(this)
     for (const stream of this.live.values()) {
-      if (stream.closed) continue
+      if (stream.over) continue
       stream.cut = true
       this.#close(stream, 0)
       stream.sink.reset(stream, reason)
     }
+    if (this.live.size === 0) this.memory?.leave(this)
   }
 
   written(stream: MuxStream): void {
@@ -204,8 +205,7 @@ export class Streams implements StreamHost, MemoryUser {
 
   reset(stream: MuxStream): void {
     const unsent = stream.synPending
-    // Both sides have ended it already: there is nothing left to reset.
-    const over = stream.readEnded && stream.finSent
+    const { over } = stream
     stream.cut = true
     this.#close(stream, stream.readEnded || unsent ? 0 : stream.window.left, unsent)
     if (unsent) this.#outbound.stillborn(stream.id)
@@ -233,7 +233,7 @@ export class Streams implements StreamHost, MemoryUser {
   }
 
   #settle(stream: MuxStream): void {
-    if (stream.readEnded && stream.finSent && stream.unread === 0 && !stream.closed) this.#close(stream, 0)
+    if (stream.over && stream.unread === 0 && !stream.closed) this.#close(stream, 0)
   }
 
   /** `left`: what the peer may still send. `unsent`: its slot stays taken until its one frame has left. */
@@ -247,6 +247,7 @@ export class Streams implements StreamHost, MemoryUser {
     this.memory?.hold(-window.unread)
     window.unread = 0
     this.growth.release(window)
+    if (this.ended && this.live.size === 0) this.memory?.leave(this)
     if (!stream.acknowledged && !stream.local) this.unaccepted -= 1
     if (!stream.acknowledged && stream.local && !unsent) this.#answered()
     else this.#tellRoom()

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
 import { FRAME_PAYLOAD_BYTES, MUX_COPY_BYTES, UNACKNOWLEDGED_STREAMS } from '../../src/limits.ts'
-import { Session, type Stream } from '../../src/mux/index.ts'
+import { MemoryBudget, Session, type Stream } from '../../src/mux/index.ts'
 import { End, frame, frames, Recorder, settle } from './pair.ts'
 
 const DATA = 0
@@ -85,6 +85,27 @@ describe('a stream', () => {
     peer.consume(4)
     expect([peer.closed, server.session.streams]).toEqual([true, 0])
     expect(server.session.pending).toBe(false)
+  })
+
+  it("that both sides have ended is whole: neither a reset nor the session's end takes what came", () => {
+    const memory = new MemoryBudget(1_000)
+    const client = new End({ role: 'client' })
+    const server = new End({ role: 'server', memory })
+    const { stream } = client.open()
+    stream.write(Buffer.from('whole'))
+    stream.end()
+    server.onStream = (peer, sink) => {
+      sink.hold = true
+      peer.end()
+    }
+    server.session.receive(client.take(), 0)
+    server.take()
+    const { stream: peer, sink } = accepted(server)
+    server.session.receive(frame(WINDOW_UPDATE, RST, 1, 0), 0)
+    server.session.abort(GONE)
+    expect([sink.error, peer.closed, memory.unread]).toEqual([undefined, false, 5])
+    peer.consume(5)
+    expect([peer.closed, memory.unread, server.session.streams]).toEqual([true, 0, 0])
   })
 
   it('lets data through after its own end, and ignores writes after it', () => {
