@@ -1,5 +1,6 @@
 import { constants, type Stats } from 'node:fs'
 import { access, lstat, mkdir, realpath } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { userError } from '../errors.ts'
 import { unwritable } from './file-errors.ts'
 
@@ -9,14 +10,7 @@ import { unwritable } from './file-errors.ts'
  * is for people to know. Throws `not_found` (only without `create`), `state_invalid`, `state_unwritable`.
  */
 export async function checkFolder(path: string, create: boolean): Promise<void> {
-  if (create) {
-    try {
-      await mkdir(path, { recursive: true, mode: 0o700 })
-    } catch (error) {
-      // EEXIST: something that is no folder, of which there is more to say below.
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw unwritable(path, error)
-    }
-  }
+  if (create) await makeFolder(path)
   let stats: Stats
   try {
     stats = await lstat(path)
@@ -41,6 +35,31 @@ export async function checkFolder(path: string, create: boolean): Promise<void> 
   } catch (error) {
     throw unwritable(path, error)
   }
+}
+
+/**
+ * Step by step: `mkdir` with `recursive` never returns (Node 20) where the kernel says ENOENT below a
+ * folder that is there, as in /proc. What stands at `path` already, of any kind, is looked at by the caller.
+ */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, 0o700)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return
+    const parent = dirname(path)
+    if (code !== 'ENOENT' || (await isThere(parent))) throw unwritable(path, error)
+    await makeFolder(parent)
+    await makeFolder(path)
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  // A link that leads nowhere is there as well, and nothing can be made below it.
+  return await lstat(path).then(
+    () => true,
+    () => false,
+  )
 }
 
 /** Why `path` is not ours alone, with what to type; undefined when it is. */
