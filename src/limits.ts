@@ -151,6 +151,8 @@ export const STREAMS_PER_CLIENT = 16_384
 export const REFUSED_RETRY_MS = 60_000
 /** What goes wrong again and again is logged this often, with its count. */
 export const REPEATED_LOG_MS = 60_000
+/** A visitor whose target is done is looked at this often until its last bytes have left: a drain ends this much later. */
+export const FINISHING_POLL_MS = 50
 /** A process's own addresses are looked up this often, when visitors come: a laptop changes networks, not by the second. */
 export const OWN_ADDRESSES_MS = 5_000
 
@@ -177,6 +179,8 @@ export const STATE_FILE_BYTES = 64 * MiB
 export const SOCKET_PATH_BYTES = 107
 /** A configuration file; larger ones are a mistake. */
 export const CONFIG_BYTES = 1 * MiB
+/** A changed configuration file is read when it has rested this long: editors and copies write in several steps. */
+export const CONFIG_SETTLE_MS = 200
 /** Tables within tables in a configuration file: no setting is deeper than half of this. */
 export const TOML_DEPTH = 16
 /** Longest duration that anybody may write: past a year it is a slip of the pen. */

@@ -81,7 +81,8 @@ function offerOf({ name, type, hosts, path, port, proxyHeader }: ClientService):
   }
 }
 
-function isAt({ addresses }: GatewayEntry, address: string): boolean {
+/** Whether a gateway is dialled at an address, however that is spelled. */
+export function isAt({ addresses }: GatewayEntry, address: string): boolean {
   return addresses.some((one) => sameAddress(one, address))
 }
 

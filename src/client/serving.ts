@@ -2,9 +2,23 @@ import { connect, type Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { Target } from '../config/index.ts'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
-import { HANDSHAKE_MS, STREAMS_PER_CLIENT, STREAMS_PER_SERVICE, TARGET_CONNECT_MS } from '../limits.ts'
+import {
+  FINISHING_POLL_MS,
+  HANDSHAKE_MS,
+  STREAMS_PER_CLIENT,
+  STREAMS_PER_SERVICE,
+  TARGET_CONNECT_MS,
+} from '../limits.ts'
 import type { Millis, Stream } from '../mux/index.ts'
-import { descriptorsForVisitors, duplexOf, type SpliceResult, socketOptions, splice } from '../net/index.ts'
+import {
+  descriptorsForVisitors,
+  duplexOf,
+  type IdleMember,
+  idleSweep,
+  type SpliceResult,
+  socketOptions,
+  splice,
+} from '../net/index.ts'
 import { encodeProxyHeader, type ProxyHeader, printable } from '../protocol/index.ts'
 import { HeaderSink } from './header-sink.ts'
 import { Patience } from './patience.ts'
@@ -67,6 +81,9 @@ export class Serving {
   readonly #failures = new Repeats()
   readonly #headers = new Patience<Visitor>(HANDSHAKE_MS, (visitor) => this.#lateHeader(visitor))
   readonly #dials = new Patience<Visitor>(TARGET_CONNECT_MS, (visitor) => this.#lateTarget(visitor))
+  /** Visitors whose last bytes have not left. */
+  readonly #finishing = new Map<Visitor, IdleMember>()
+  #poll: NodeJS.Timeout | undefined
   #sockets = 0
   #bytesIn = 0
   #bytesOut = 0
@@ -200,8 +217,11 @@ export class Serving {
       idleMs: service.idleMs,
       onEnd: ({ error }: SpliceResult) => {
         this.#sockets -= 1
-        if (error !== undefined) this.#broken(visitor, service, error, connected)
-        this.#end(visitor)
+        if (error === undefined) this.#finish(visitor)
+        else {
+          this.#broken(visitor, service, error, connected)
+          this.#end(visitor)
+        }
       },
     })
     visitor.cut = (reason) => joined.abort(reason)
@@ -232,15 +252,15 @@ export class Serving {
   ): void {
     const { address: remoteAddress, port: remotePort } = this.#addresses.of(header) ?? {}
     const duplex = duplexOf(visitor.stream, { remoteAddress, remotePort, first })
-    visitor.cut = (reason) => duplex.destroy(reason)
-    duplex.once('close', () => this.#end(visitor))
+    visitor.cut = () => duplex.resetAndDestroy()
+    duplex.once('close', () => this.#finish(visitor))
     // The owner's own listeners come on top; without any, a visitor's reset must not end the process.
     duplex.on('error', ({ message }) => this.#log.debug({ service: service.name }, message))
     try {
       serve(duplex, { remoteAddress, remotePort, service: service.name, gateway: visitor.origin.gateway })
     } catch (error) {
       this.#log.error({ err: error, service: service.name }, `service "${service.name}" threw at a visitor`)
-      duplex.destroy()
+      duplex.resetAndDestroy()
     }
   }
 
@@ -254,11 +274,38 @@ export class Serving {
     this.#end(visitor)
   }
 
+  /**
+   * Its target is done, and its last bytes may still wait for a visitor that reads slowly: until they have left
+   * it counts, so that no drain ends the tunnel under them. No event says so; this is rare, and polled.
+   */
+  #finish(visitor: Visitor): void {
+    const { stream, service } = visitor
+    if (stream.closed) {
+      this.#end(visitor)
+      return
+    }
+    visitor.cut = () => stream.reset()
+    const member: IdleMember = {
+      get activity() {
+        return stream.bytesOut
+      },
+      idle: () => stream.reset(),
+    }
+    if (service !== undefined && service.idleMs > 0) idleSweep.watch(member, service.idleMs)
+    this.#finishing.set(visitor, member)
+    this.#poll ??= setInterval(this.#lookAtFinishing, FINISHING_POLL_MS).unref()
+  }
+
+  readonly #lookAtFinishing = (): void => {
+    for (const visitor of this.#finishing.keys()) if (visitor.stream.closed) this.#end(visitor)
+  }
+
   /** Once per visitor, whatever happened. */
   #end(visitor: Visitor): void {
     if (!this.#visitors.delete(visitor)) return
     this.#headers.delete(visitor)
     this.#dials.delete(visitor)
+    this.#forgetFinishing(visitor)
     this.#bytesIn += visitor.stream.bytesIn
     this.#bytesOut += visitor.stream.bytesOut
     const name = visitor.service?.name
@@ -269,6 +316,16 @@ export class Serving {
     }
     visitor.origin.ended()
     if (this.#visitors.size === 0) this.#quiet?.()
+  }
+
+  #forgetFinishing(visitor: Visitor): void {
+    const member = this.#finishing.get(visitor)
+    if (member === undefined) return
+    idleSweep.forget(member)
+    this.#finishing.delete(visitor)
+    if (this.#finishing.size > 0) return
+    clearInterval(this.#poll)
+    this.#poll = undefined
   }
 
   #warn(key: string, text: string): void {
