@@ -62,7 +62,7 @@ export function servicesByName(
   return byName
 }
 
-/** What is offered to one gateway: the services that name it, and those that name none (4-security.md C.6). */
+/** What is offered to one gateway: the services that name it, and those that name none. */
 export function offersFor(gateway: GatewayEntry, services: Iterable<ClientService>): ServiceOffer[] {
   return [...services]
     .filter(({ gateways }) => gateways === undefined || gateways.some((address) => isAt(gateway, address)))
@@ -76,7 +76,7 @@ function offerOf({ name, type, hosts, path, port, proxyHeader }: ClientService):
     ...(hosts.length === 0 ? {} : { hosts }),
     ...(path === undefined ? {} : { path }),
     ...(port === undefined || port === 0 ? {} : { port }),
-    // The header names one visitor, so its stream can be nobody else's (4-security.md E.1).
+    // The header names one visitor, so its stream can be nobody else's.
     ...(proxyHeader ? { share: false } : {}),
   }
 }
