@@ -170,6 +170,13 @@ describe('a peer ends its session by', () => {
     refused(end, 'window_exceeded', frame(DATA, 0, 1, 1))
   })
 
+  it('data for a stream that it first heard of with its reset', () => {
+    const end = server()
+    end.open().stream.reset()
+    end.take()
+    refused(end, 'window_exceeded', frame(DATA, 0, 2, 1))
+  })
+
   it('data for a stream that it had ended itself', () => {
     const end = server()
     end.accepted[0]?.stream.end()

@@ -108,6 +108,20 @@ describe('a stream', () => {
     expect([peer.closed, memory.unread, server.session.streams]).toEqual([true, 0, 0])
   })
 
+  it('that both sides have ended may be reset without a word to the peer', () => {
+    const [client, server] = pair()
+    const { stream } = client.open()
+    stream.write(Buffer.from('x'))
+    stream.end()
+    server.onStream = (peer, sink) => {
+      sink.hold = true
+      peer.end()
+    }
+    settle(client, server)
+    accepted(server).stream.reset()
+    expect([server.session.streams, server.session.pending]).toEqual([0, false])
+  })
+
   it('lets data through after its own end, and ignores writes after it', () => {
     const [client, server] = pair()
     const { stream, sink } = client.open()

@@ -12,6 +12,7 @@ const DATA = 0
 const WINDOW_UPDATE = 1
 const PING = 2
 const SYN = 1
+const FIN = 4
 const RST = 8
 const KiB = 1024
 const MiB = 1024 * KiB
@@ -107,10 +108,35 @@ describe('a receive window', () => {
     server.onStream = (_stream, sink) => {
       sink.hold = true
     }
-    server.session.receive(frame(DATA, SYN | 4, 1, 1000, Buffer.alloc(1000)), 0)
+    server.session.receive(frame(DATA, SYN | FIN, 1, 1000, Buffer.alloc(1000)), 0)
     server.take()
     server.accepted[0]?.stream.consume(5_000)
     expect([server.session.pending, server.accepted[0]?.stream.unread]).toEqual([false, 0])
+  })
+
+  it("is not granted when the peer's end comes before the update has left", () => {
+    const server = new End({ role: 'server', receiveWindow: 1000 })
+    server.session.receive(frame(DATA, SYN, 1, 1000, Buffer.alloc(1000)), 0)
+    server.session.receive(frame(DATA, FIN, 1, 0), 0)
+    expect(frames(server.take())).toMatchObject([{ type: WINDOW_UPDATE, length: 0 }])
+  })
+
+  it('gives back what it had grown by when the peer ends, though our side goes on', () => {
+    const memory = new MemoryBudget(100 * MiB)
+    const sender = new End({ role: 'server', sendWindow: 64 * KiB })
+    const receiver = new End({ role: 'client', receiveWindow: 64 * KiB, memory })
+    const link = new Link(sender, receiver, 50)
+    const { stream, sink } = sender.open()
+    let left = 400
+    sink.onDrain = () => {
+      while (left-- > 0 && stream.write(Buffer.alloc(64 * KiB)));
+      if (left < 0) stream.end()
+    }
+    sink.onDrain(stream)
+    link.run(500)
+    expect(memory.granted).toBeGreaterThan(0)
+    link.run(5_000)
+    expect([receiver.accepted[0]?.stream.closed, memory.granted]).toEqual([false, 0])
   })
 
   it('does not count the announced rest of a frame as consumed', () => {
