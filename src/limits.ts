@@ -207,3 +207,12 @@ export const REVOKED_KEYS = 100_000
 export const INSTANCES_PER_KEY = 4
 /** Routes that one name owns: a full tunnel twice over. Each port keeps a listening socket while its owner is away. */
 export const ROUTES_PER_NAME = 2_000
+
+// ── Demo ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The demo's visitor asks this often, waits this long for an answer (longer than it is ever held), and reads this much of it. */
+export const DEMO_PING_MS = 1_000
+export const DEMO_WAIT_MS = 15_000
+export const DEMO_ANSWER_BYTES = 1 * KiB
+/** Only a browser can be under way when the demo ends. */
+export const DEMO_DRAIN_MS = 2_000

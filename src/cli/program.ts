@@ -1,0 +1,50 @@
+import { Command } from 'commander'
+import { addClients } from './clients.ts'
+import { addDemo } from './demo.ts'
+import { addGateway } from './gateway.ts'
+import { examples, GLOBAL_OPTIONS } from './globals.ts'
+import { addHttp } from './http.ts'
+import { addInvite } from './invite.ts'
+import { addJoin } from './join.ts'
+import { addRelease } from './release.ts'
+import { addRevoke } from './revoke.ts'
+import { addStatus } from './status.ts'
+import { addTcp } from './tcp.ts'
+import { addUp } from './up.ts'
+import { VERSION } from './version.ts'
+
+/** In the order of `--help`: the public side, the side behind NAT, both. */
+const COMMANDS = [
+  addGateway,
+  addInvite,
+  addClients,
+  addRevoke,
+  addRelease,
+  addJoin,
+  addHttp,
+  addTcp,
+  addUp,
+  addStatus,
+  addDemo,
+] as const
+
+/**
+ * The whole command line. Mistakes are thrown, as `CommanderError` or as TunnelError `usage`; nothing but help is
+ * printed here. Command files load what they call only when they run, so that `--help` and small commands are quick.
+ */
+export function createProgram(): Command {
+  const program = new Command('blindgate')
+    .description('Reach a server behind NAT through a gateway that cannot read your traffic.')
+    .version(VERSION, '--version', 'print the version')
+    .helpOption('--help', 'print this')
+    .helpCommand(false)
+    .exitOverride()
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true })
+    // The failure line says it, once and at the end.
+    .configureOutput({ outputError: () => undefined })
+    .addHelpText('after', examples('blindgate demo', 'blindgate http 8080', 'blindgate http --help'))
+  for (const option of GLOBAL_OPTIONS) program.addOption(option)
+  for (const add of COMMANDS) add(program)
+  return program
+}
