@@ -22,7 +22,7 @@ const TEXT = { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no
 
 /**
  * `/healthz`, `/readyz` and `/metrics`, read-only and on loopback alone. The Host header is checked, so that a web
- * page in a browser on this machine cannot read it by rebinding a name (4-security.md F.5).
+ * page in a browser on this machine cannot read it by rebinding a name.
  */
 export class Admin {
   readonly #server: Server

@@ -5,7 +5,7 @@ import { APOLOGY_LINGER_MS } from '../limits.ts'
 /** Why a visitor gets no answer from a target: the client's word, or `absent` (nobody serves the route now). */
 export type Apology = UnreachedCode | 'absent' | 'busy'
 
-/** By code, and never a peer's words: a page must not tell what lies behind NAT (4-security.md D.1). */
+/** By code, and never a peer's words: a page must not tell what lies behind NAT. */
 const PAGES: Readonly<Record<Apology, { status: string; text: string }>> = {
   absent: { status: '503 Service Unavailable', text: 'the server behind this address is not connected' },
   busy: { status: '503 Service Unavailable', text: 'the gateway has too many visitors' },

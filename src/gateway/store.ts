@@ -29,7 +29,7 @@ type Said = z.infer<typeof saidSchema>
 
 /**
  * The gateway's durable memory: the authority's record and the addresses that invites carry, in one file.
- * Whoever holds one holds the state's lock (4-security.md B.5).
+ * Whoever holds one holds the state's lock.
  */
 export class Store {
   readonly authority: Authority

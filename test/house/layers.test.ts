@@ -14,7 +14,8 @@ const ROOMS: Record<string, readonly string[]> = {
   config: PURE,
   identity: PURE,
   net: PURE,
-  state: [...PURE, 'net'],
+  // One function there makes and keeps an identity, so that `identity` knows no file.
+  state: [...PURE, 'identity', 'net'],
   http: [...PURE, 'net'],
   transport: [...PURE, 'net'],
   gateway: BELOW,
