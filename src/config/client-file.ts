@@ -45,6 +45,11 @@ const type = z.enum(SERVICE_TYPES).superRefine((type, context) => {
   context.addIssue({ code: 'custom', message, params: { whole: true } })
 })
 
+const port = z.int().superRefine((port, context) => {
+  if (port >= 1 && port <= 65_535) return
+  context.addIssue({ code: 'custom', message: `there is no port ${port}: give one from 1 to 65535` })
+})
+
 const serviceTable = z.strictObject({
   name: key(
     textAs(parseLabel),
@@ -59,7 +64,7 @@ const serviceTable = z.strictObject({
   host: notYet('host', HOSTS_LATER),
   path: notYet('path', HOSTS_LATER),
   port: key(
-    z.int().min(1).max(65_535),
+    port,
     'tcp: the port that visitors connect to; the lowest free one of the grant when left out.',
     '2222',
   ),

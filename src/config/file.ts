@@ -12,7 +12,7 @@ export type Check<T> = (value: T, complain: (path: KeyPath, detail: string) => v
 
 /**
  * Reads a configuration file: real TOML, nothing in it that `schema` does not know, nobody else able to write
- * it (4-security.md I.1). Throws `not_found` when there is none and `config_invalid` for the first mistake in
+ * it. Throws `not_found` when there is none and `config_invalid` for the first mistake in
  * it, one line each: `file:line: what: what to do`.
  */
 export async function loadFile<T>(path: string, schema: z.ZodType<T>, check: Check<T>): Promise<T> {

@@ -119,7 +119,7 @@ export async function loadGatewayFile(path: string): Promise<GatewayFile> {
 
 /**
  * Names are DNS labels, and a pattern stands in one grant: with equal ones nobody could say who owns the host.
- * Of a wildcard and an exact host below it the exact one wins, so these may stand in two (4-security.md A.2).
+ * Of a wildcard and an exact host below it the exact one wins, so these may stand in two.
  */
 const checkGrants: Check<z.infer<typeof schema>> = ({ grant = {} }, complain) => {
   const holders = new Map<string, string>()

@@ -1,6 +1,6 @@
 import { totalmem } from 'node:os'
-import { TunnelError, userError } from '../errors.ts'
-import { DRAIN_MS, DRAIN_MS_MAX, HOLD_MS, HOLD_RECENT_MS, KEEPALIVE_SECONDS } from '../limits.ts'
+import { userError } from '../errors.ts'
+import { HOLD_MS, HOLD_RECENT_MS, KEEPALIVE_SECONDS } from '../limits.ts'
 import {
   formatAddress,
   isLoopback,
@@ -10,6 +10,7 @@ import {
   parseRemote,
 } from './address.ts'
 import type { GatewayFile, Grant } from './gateway-file.ts'
+import { drainSetting, type Environment, flagOrVariable } from './sources.ts'
 import { parseDuration, parseMemory } from './units.ts'
 
 /** All that the gateway room takes. */
@@ -57,7 +58,7 @@ type Setting = keyof typeof GATEWAY_ENVIRONMENT
 
 export interface GatewaySources {
   flags: GatewayFlags
-  env: Readonly<Record<string, string | undefined>>
+  env: Environment
   file?: GatewayFile | undefined
 }
 
@@ -66,14 +67,12 @@ const DEFAULT_TUNNEL: Listen = { port: 9_001 }
 
 /** Flag over environment over file over default. Throws `usage` for a bad flag, else `config_invalid`. */
 export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySettings {
-  const given = <T>(setting: Setting, parse: (text: string) => T): T | undefined => {
-    const flag = setting in flags ? flags[setting as keyof GatewayFlags] : undefined
-    if (flag !== undefined) return labelled('usage', `--${setting}`, flag, parse)
-    const variable = GATEWAY_ENVIRONMENT[setting]
-    const text = env[variable]
-    // An empty variable is how units and compose files leave one out.
-    return text === undefined || text === '' ? undefined : labelled('config_invalid', variable, text, parse)
-  }
+  const given = <T>(setting: Setting, parse: (text: string) => T): T | undefined =>
+    flagOrVariable(
+      [`--${setting}`, setting in flags ? flags[setting as keyof GatewayFlags] : undefined],
+      [GATEWAY_ENVIRONMENT[setting], env],
+      parse,
+    )
   const http = given('http', parseAddress) ?? file?.listen.http ?? DEFAULT_HTTP
   const tunnel = given('tunnel', parseAddress) ?? file?.listen.tunnel ?? DEFAULT_TUNNEL
   const admin = given('admin', parseAddress) ?? file?.listen.admin
@@ -88,7 +87,7 @@ export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySe
     address: given('address', (text) => formatAddress(parseRemote(text))) ?? file?.address,
     grants: file?.grants,
     memoryBytes: given('memory', parseMemory) ?? file?.memory ?? defaultMemory(),
-    drainMs: Math.min(given('drain', parseDuration) ?? file?.drainMs ?? DRAIN_MS, DRAIN_MS_MAX),
+    drainMs: drainSetting({ flag: flags.drain, env, fileMs: file?.drainMs }),
     holdMs: Math.min(given('hold', parseDuration) ?? file?.holdMs ?? HOLD_MS, HOLD_RECENT_MS),
     keepaliveSeconds: KEEPALIVE_SECONDS,
   }
@@ -102,21 +101,6 @@ export function defaultMemory(
   // Without a limit Node says 0 or, by version, a number near 2⁶⁴.
   const available = constrained > 0 ? Math.min(constrained, total) : total
   return Math.floor(available / 4)
-}
-
-/** Parses what a flag or a variable said; a mistake begins with its name. Throws `code`. */
-export function labelled<T>(
-  code: 'usage' | 'config_invalid',
-  label: string,
-  text: string,
-  parse: (text: string) => T,
-): T {
-  try {
-    return parse(text)
-  } catch (error) {
-    if (!(error instanceof TunnelError)) throw error
-    throw userError(code, `${label}: ${error.message}`)
-  }
 }
 
 function checkListeners(listeners: Record<'visitors' | 'clients' | 'admin', Listen | undefined>): void {

@@ -38,7 +38,7 @@ export function parseHostPattern(text: string): string {
   if (host.endsWith('.') && isHostName(host.slice(0, -1))) {
     throw userError('config_invalid', `${quoted(text)} ends with a dot: leave it out`)
   }
-  if (!/^[\x21-\x7e]*$/.test(host)) {
+  if (/[\u{80}-\u{10ffff}]/u.test(host)) {
     throw userError(
       'config_invalid',
       `${quoted(text)} has letters that DNS has not: write it in its xn-- form`,

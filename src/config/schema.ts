@@ -65,12 +65,12 @@ export function explain(
   const name = nameOf(path)
   const value = valueAt(document, path)
   const example = textAt(schema, path)?.example
-  const write = example === undefined ? '' : `: write ${assignment(path, example)}`
+  const write = `: write ${example === undefined ? tableOf(schema, path) : assignment(path, example)}`
   if (issue.code === 'custom') {
     complain(path, issue.params?.['whole'] === true ? issue.message : `${name}: ${issue.message}`)
   } else if (value === undefined) {
-    const add = example === undefined ? `set ${name}` : `add ${assignment(path, example)}`
-    complain(path, `${whereOf(path.slice(0, -1)) || 'the file'} has no "${name}": ${add}`)
+    const add = assignment(path, example ?? '…')
+    complain(path, `${whereOf(path.slice(0, -1)) || 'the file'} has no "${name}": add ${add}`)
   } else if (issue.code === 'invalid_value') {
     const words = issue.values.map(String)
     const near = typeof value === 'string' ? nearest(value, words) : undefined
@@ -132,6 +132,14 @@ function whereOf(path: KeyPath): string {
 /** The key that a person wrote: `ports`, for an element of it too. */
 function nameOf(path: KeyPath): string {
   return String(path.findLast((part) => typeof part !== 'number') ?? 'file')
+}
+
+/** How a table is opened: `[[service]]` for those that come in any number. */
+function tableOf(schema: z.ZodType, path: KeyPath): string {
+  const inner = unwrap(schemaAt(schema, path) ?? schema)
+  const names = path.filter((part) => typeof part !== 'number')
+  if (inner instanceof z.ZodRecord) return `[${names.map(String).join('.')}.NAME]`
+  return whereOf(inner instanceof z.ZodArray || typeof path.at(-1) === 'number' ? [...names, 0] : names)
 }
 
 function assignment(path: KeyPath, example: string): string {

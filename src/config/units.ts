@@ -51,7 +51,7 @@ export function parseBytes(text: string): number {
 
 /** Text as a person wrote it, for a message: in quotes, controls escaped, cut. */
 export function quoted(text: string): string {
-  return JSON.stringify(printable(text, 80))
+  return `"${printable(text, 80)}"`
 }
 
 /** A duration, or `off` (as `0s`) for never: 0. Longer than a timer can be becomes the longest timer. */

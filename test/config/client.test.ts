@@ -1,0 +1,236 @@
+import { describe, expect, it } from 'vitest'
+import {
+  CLIENT_KEYS,
+  drainSetting,
+  loadClientFile,
+  parseTarget,
+  serviceSettings,
+} from '../../src/config/index.ts'
+import { DRAIN_MS, DRAIN_MS_MAX, HTTP_IDLE_MS } from '../../src/limits.ts'
+import { clientFile, complaint, fileOf } from './files.ts'
+
+const KEY = `sha256:${Buffer.alloc(32, 7).toString('base64').slice(0, 43)}`
+const GATEWAY = `[[gateway]]\naddress = "vps.example.com:9001"\nkey = "${KEY}"\n`
+
+/** A [[service]] of three lines and more. */
+function service(more = '', type = 'http', target = '8080'): string {
+  return `[[service]]\ntype = "${type}"\ntarget = "${target}"\n${more}\n`
+}
+
+describe('blindgate.toml', () => {
+  it('is read whole', async () => {
+    const file = await clientFile(`drain = "5s"
+${GATEWAY}
+[[gateway]]
+address = "[2001:db8::1]:9001"
+key = "${KEY}"
+[[service]]
+name = "web"
+type = "http"
+target = "127.0.0.1:8080"
+gateway = ["vps.example.com:9001"]
+idle_timeout = "off"
+proxy_protocol = true
+[[service]]
+type = "tcp"
+port = 2222
+target = "22"
+idle_timeout = "1h"
+`)
+    expect(file).toEqual({
+      drainMs: 5_000,
+      gateways: [
+        { address: 'vps.example.com:9001', key: KEY },
+        { address: '[2001:db8::1]:9001', key: KEY },
+      ],
+      services: [
+        {
+          name: 'web',
+          type: 'http',
+          hosts: [],
+          target: { kind: 'tcp', host: '127.0.0.1', port: 8080, text: '127.0.0.1:8080' },
+          gateways: ['vps.example.com:9001'],
+          idleMs: 0,
+          proxyHeader: true,
+        },
+        {
+          name: 'tcp-22',
+          type: 'tcp',
+          hosts: [],
+          port: 2222,
+          target: { kind: 'tcp', host: '127.0.0.1', port: 22, text: '127.0.0.1:22' },
+          idleMs: 3_600_000,
+          proxyHeader: false,
+        },
+      ],
+    })
+  })
+
+  it('may leave the gateways out, and then names any', async () => {
+    const { gateways, services } = await clientFile(service('gateway = ["a.example:1"]'))
+    expect(gateways).toEqual([])
+    expect(services[0]?.gateways).toEqual(['a.example:1'])
+  })
+
+  it('has its drain cut to the longest', async () => {
+    expect((await clientFile('drain = "1d"')).drainMs).toBe(DRAIN_MS_MAX)
+  })
+
+  it.each([
+    [service('prot = 1'), '4: unknown key "prot" in [[service]]: did you mean "port"?'],
+    [
+      service('idle-timeout = "1s"'),
+      '4: unknown key "idle-timeout" in [[service]]: did you mean "idle_timeout"?',
+    ],
+    [
+      service('hots = ["x"]'),
+      '4: unknown key "hots" in [[service]]: known are "name", "type", "port", "target", "gateway", "idle_timeout", "proxy_protocol"',
+    ],
+    [
+      `${service()}[service.tls]\n`,
+      '5: unknown key "tls" in [[service]]: known are "name", "type", "port", "target", "gateway", "idle_timeout", "proxy_protocol"',
+    ],
+    ['[[services]]', '1: unknown key "services": did you mean "service"?'],
+    ['[service]\ntype = "http"', '1: "service" must be a list, not a table: write [[service]]'],
+    ['service = "http"', '1: "service" must be a list, not text: write [[service]]'],
+    ['service = [8080]', '1: "service" must be a table, not a number: write [[service]]'],
+    ['\n[[service]]\ntype = "http"', '2: [[service]] has no "target": add target = "127.0.0.1:8080"'],
+    ['[[service]]\ntarget = "80"', '1: [[service]] has no "type": add type = "http"'],
+    [`[[gateway]]\nkey = "${KEY}"`, '1: [[gateway]] has no "address": add address = "vps.example.com:9001"'],
+    ['[[gateway]]\naddress = "a:1"', '1: [[gateway]] has no "key": add key = "sha256:…"'],
+    [
+      '[[gateway]]\naddress = "a:1"\nkey = "sha256:x"',
+      '3: key: "sha256:x" is not a key: copy it whole as the gateway prints it, "sha256:" and 43 characters',
+    ],
+    [`[[gateway]]\naddress = "9001"\nkey = "${KEY}"`, '2: address: "9001" names no host: write host:9001'],
+    [
+      service('', 'http', 'http://localhost:3000'),
+      '3: target: "http://localhost:3000" is a URL: write only host:port, "localhost:3000"',
+    ],
+    [service('port = "2222"', 'tcp'), '4: "port" must be a number, not text: write port = 2222'],
+    [service('port = 22.5', 'tcp'), '4: "port" must be a whole number, not a fraction: write port = 2222'],
+    [service('port = 0', 'tcp'), '4: port: there is no port 0: give one from 1 to 65535'],
+    [service('port = 65536', 'tcp'), '4: port: there is no port 65536: give one from 1 to 65535'],
+    [service('port = -1', 'tcp'), '4: port: there is no port -1: give one from 1 to 65535'],
+    [
+      service('port = 80'),
+      "4: http has no port of its own, visitors use the gateway's: leave port out, or offer tcp",
+    ],
+    [
+      service('name = "My Web"'),
+      '4: name: "My Web" cannot be a name: use 1 to 63 of a-z, 0-9 and -, with no - at the ends',
+    ],
+    [
+      service('proxy_protocol = "yes"'),
+      '4: "proxy_protocol" must be true or false, not text: write proxy_protocol = true',
+    ],
+    [
+      service('idle_timeout = 600'),
+      '4: "idle_timeout" must be text, not a number: write idle_timeout = "10m"',
+    ],
+    [
+      service('gateway = "a:1"'),
+      '4: "gateway" must be a list, not text: write gateway = ["vps.example.com:9001"]',
+    ],
+    [service('', 'htpp'), '2: "type" cannot be "htpp": did you mean "http"?'],
+    [service('', 'HTTP'), '2: "type" cannot be "HTTP": did you mean "http"?'],
+    [service('', 'https'), '2: not in this version yet: type "https": offer "http" or "tcp"'],
+    [service('', 'udp'), '2: not in this version yet: type "udp": offer "http" or "tcp"'],
+    [
+      service('host = ["a.example"]'),
+      "4: not in this version yet: host: leave it out; http is reached on the gateway's visitors' port",
+    ],
+    [
+      service('path = "/"'),
+      "4: not in this version yet: path: leave it out; http is reached on the gateway's visitors' port",
+    ],
+    [service('', 'tcp', 'unix:/run/ü'), '3: no name can be made of unix:/run/ü: give the service a name'],
+  ])('with a mistake (%j) is refused with its line and what to do', async (toml, message) => {
+    expect(await complaint(loadClientFile, await fileOf(toml))).toBe(message)
+  })
+
+  it('has services with names of their own, given or made', async () => {
+    expect(await complaint(loadClientFile, await fileOf(service('name = "a"') + service('name = "a"')))).toBe(
+      '8: service name "a" is taken by an earlier [[service]]: give each a name of its own',
+    )
+    expect(
+      await complaint(loadClientFile, await fileOf(service() + service('', 'http', 'nas.lan:8080'))),
+    ).toBe(
+      '5: service name "http-8080" (made of type and target) is taken by an earlier [[service]]: give each a name of its own',
+    )
+    expect(
+      await complaint(loadClientFile, await fileOf(service('name = "tcp-22"') + service('', 'tcp', '22'))),
+    ).toMatch(/^5: service name "tcp-22" \(made/)
+  })
+
+  it('has gateways once, and services that name them', async () => {
+    expect(await complaint(loadClientFile, await fileOf(GATEWAY + GATEWAY))).toBe(
+      '5: gateway vps.example.com:9001 stands here twice: keep one of them',
+    )
+    expect(
+      await complaint(
+        loadClientFile,
+        await fileOf(GATEWAY + service('gateway = [\n"vsp.example.com:9001"]')),
+      ),
+    ).toBe('8: no [[gateway]] has the address "vsp.example.com:9001": did you mean "vps.example.com:9001"?')
+    expect(await complaint(loadClientFile, await fileOf(GATEWAY + service('gateway = ["other:1"]')))).toBe(
+      '7: no [[gateway]] has the address "other:1": add it as [[gateway]]',
+    )
+  })
+
+  it('has a sentence and an example for each key, and each example is right', async () => {
+    const needed = {
+      '[[gateway]]': { address: '"a:1"', key: `"${KEY}"` },
+      '[[service]]': { type: '"tcp"', target: '"80"' },
+    }
+    expect(CLIENT_KEYS).toHaveLength(10)
+    for (const { table, key, description, example } of CLIENT_KEYS) {
+      expect(description).toMatch(/^.{20,}\.$/)
+      // No key to copy can be right: everybody's is another.
+      const value = key === 'key' ? `"${KEY}"` : example
+      const keys = { ...needed[table as keyof typeof needed], [key]: value }
+      await clientFile(
+        `${table}\n${Object.entries(keys)
+          .map(([name, text]) => `${name} = ${text}\n`)
+          .join('')}`,
+      )
+    }
+  })
+})
+
+describe('the drain of a client', () => {
+  it('is from flag, else environment, else file, else default, and at most the longest', () => {
+    const env = { BLINDGATE_DRAIN: '2s' }
+    expect(drainSetting({ flag: '1s', env, fileMs: 3_000 })).toBe(1_000)
+    expect(drainSetting({ env, fileMs: 3_000 })).toBe(2_000)
+    expect(drainSetting({ env: {}, fileMs: 3_000 })).toBe(3_000)
+    expect(drainSetting({ env: {} })).toBe(DRAIN_MS)
+    expect(drainSetting({ flag: '1d', env })).toBe(DRAIN_MS_MAX)
+    expect(() => drainSetting({ flag: 'x', env })).toThrow('--drain: "x" is not a duration')
+  })
+})
+
+describe('a service of a command line', () => {
+  it('gets what was left out', () => {
+    const target = parseTarget('8080')
+    expect(serviceSettings({ type: 'http', target })).toEqual({
+      name: 'http-8080',
+      type: 'http',
+      hosts: [],
+      target,
+      idleMs: HTTP_IDLE_MS,
+      proxyHeader: false,
+    })
+    expect(serviceSettings({ type: 'tcp', target, port: 22, name: 'ssh' })).toMatchObject({
+      name: 'ssh',
+      port: 22,
+      idleMs: 0,
+    })
+  })
+
+  it('has no port when it is http', () => {
+    expect(() => serviceSettings({ type: 'http', target: parseTarget('1'), port: 1 })).toThrow(
+      'http has no port of its own',
+    )
+  })
+})

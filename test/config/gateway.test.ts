@@ -1,0 +1,336 @@
+import { totalmem } from 'node:os'
+import { describe, expect, it } from 'vitest'
+import { defaultMemory } from '../../src/config/gateway-settings.ts'
+import {
+  GATEWAY_ENVIRONMENT,
+  GATEWAY_KEYS,
+  type GatewayFlags,
+  type GatewaySettings,
+  gatewaySettings,
+  loadGatewayFile,
+} from '../../src/config/index.ts'
+import { DRAIN_MS, DRAIN_MS_MAX, HOLD_MS, HOLD_RECENT_MS, KEEPALIVE_SECONDS } from '../../src/limits.ts'
+import { complaint, fileOf, gatewayFile } from './files.ts'
+
+const WHOLE = `
+address = "vps.example.com:9001"
+memory = "256MiB"
+drain = "5s"
+hold = "3s"
+[listen]
+http = ":80"
+tunnel = "[::1]:9001"
+admin = "127.0.0.1:9002"
+ports = "203.0.113.7"
+[grant.home]
+types = ["http", "tcp", "udp", "http"]
+hosts = ["*.Example.com", "example.com", "*"]
+ports = ["2222", "8000-8100", 22]
+[grant.shop]
+`
+
+describe('gateway.toml', () => {
+  it('is read whole', async () => {
+    expect(await gatewayFile(WHOLE)).toEqual({
+      address: 'vps.example.com:9001',
+      memory: 268_435_456,
+      drainMs: 5_000,
+      holdMs: 3_000,
+      listen: {
+        http: { port: 80 },
+        tunnel: { host: '::1', port: 9001 },
+        admin: { host: '127.0.0.1', port: 9002 },
+        ports: '203.0.113.7',
+      },
+      grants: new Map([
+        [
+          'home',
+          {
+            types: ['http', 'tcp', 'udp'],
+            hosts: ['*.example.com', 'example.com', '*'],
+            ports: [
+              { from: 2222, to: 2222 },
+              { from: 8000, to: 8100 },
+              { from: 22, to: 22 },
+            ],
+          },
+        ],
+        ['shop', { types: ['http', 'https', 'tcp', 'udp'], hosts: [], ports: [] }],
+      ]),
+    })
+  })
+
+  it('without grants has none, rather than an empty list of them', async () => {
+    expect((await gatewayFile('')).grants).toBeUndefined()
+    expect((await gatewayFile('[grant]')).grants).toBeUndefined()
+  })
+
+  it('has its drain and hold cut to what the gateway keeps to', async () => {
+    const { drainMs, holdMs } = await gatewayFile('drain = "2h"\nhold = "2h"')
+    expect([drainMs, holdMs]).toEqual([DRAIN_MS_MAX, HOLD_RECENT_MS])
+  })
+
+  it.each([
+    ['\nadress = "a:1"', '2: unknown key "adress": did you mean "address"?'],
+    [
+      'colour = 1',
+      '1: unknown key "colour": known are "address", "memory", "drain", "hold", "listen", "grant"',
+    ],
+    ['[listen]\nhtpp = ":80"', '2: unknown key "htpp" in [listen]: did you mean "http"?'],
+    ['[listen]\nhttps = ":80"', '2: unknown key "https" in [listen]: did you mean "http"?'],
+    ['[listn]\nhttp = ":80"', '1: unknown key "listn": did you mean "listen"?'],
+    ['[grant.home]\nport = ["1"]', '2: unknown key "port" in [grant.home]: did you mean "ports"?'],
+    [
+      '[grant.home]\nports = ["1"]\n[grant."a b".x]',
+      '3: unknown key "x" in [grant."a b"]: known are "types", "hosts", "ports"',
+    ],
+    ['[listen]\nhttp = 80', '2: "http" must be text, not a number: write http = ":9000"'],
+    ['listen = ":80"', '1: "listen" must be a table, not text: write [listen]'],
+    ['[[listen]]\nhttp = ":80"', '1: "listen" must be a table, not a list: write [listen]'],
+    ['grant = ["home"]', '1: "grant" must be a table, not a list: write [grant.NAME]'],
+    ['[grant]\nhome = true', '2: "home" must be a table, not true: write [grant.home]'],
+    [
+      '[grant.home]\nports = "2222"',
+      '2: "ports" must be a list, not text: write ports = ["2222", "8000-8100"]',
+    ],
+    [
+      '[grant.home]\nports = [\n  1.5,\n]',
+      '3: "ports" must be text, not a fraction: write ports = ["2222", "8000-8100"]',
+    ],
+    ['drain = 2020-01-01', '1: "drain" must be text, not a date: write drain = "30s"'],
+    [
+      '[grant.home]\nhosts = [\n"a.example",\n"a b"]',
+      '4: hosts: "a b" is not a host: write a DNS name, "*." and a DNS name, or "*"',
+    ],
+    [
+      '[grant.home]\nports = ["70000"]',
+      '2: ports: "70000" is not a port or a range of 1 to 65535: write "2222" or "8000-8100"',
+    ],
+    [
+      '[grant.home]\ntypes = ["http", "ssh"]',
+      '2: "types" cannot be "ssh": write one of "http", "https", "tcp", "udp"',
+    ],
+    ['[grant.home]\ntypes = ["htp"]', '2: "types" cannot be "htp": did you mean "http"?'],
+    [
+      '[grant.home]\ntypes = [1]',
+      '2: "types" cannot be a number: write one of "http", "https", "tcp", "udp"',
+    ],
+    ['\n[grant.Home]', '2: "Home" cannot be a name: use 1 to 63 of a-z, 0-9 and -, with no - at the ends'],
+    [
+      'drain = "30"',
+      '1: drain: "30" is not a duration: write a whole number and ms, s, m, h or d, as in "30s"',
+    ],
+    ['memory = "1MiB"', '1: memory: "1MiB" is too little memory for visitors: give 16MiB or more'],
+    ['address = ":9001"', '1: address: ":9001" names no host: write host:9001'],
+    [
+      'domain = "example.com"',
+      "1: not in this version yet: domain: leave it out; one http service is reached on the visitors' port",
+    ],
+    [
+      '[listen]\n\ntls = ":443"',
+      '3: not in this version yet: listen.tls: leave it out; offer tcp to carry TLS',
+    ],
+    ['[listen]\ntls = false', '2: not in this version yet: listen.tls: leave it out; offer tcp to carry TLS'],
+    [
+      'a = 1\n[listen]\nhttp = 1',
+      '1: unknown key "a": known are "address", "memory", "drain", "hold", "listen", "grant"',
+    ],
+    ['[listen]\nhttp = 1\n[grant.home]\nb = 1', '2: "http" must be text, not a number: write http = ":9000"'],
+  ])('with a mistake (%j) is refused with its line and what to do', async (toml, message) => {
+    expect(await complaint(loadGatewayFile, await fileOf(toml))).toBe(message)
+  })
+
+  it('has each pattern in one grant: with two nobody could say who owns the host', async () => {
+    for (const pattern of ['*.example.com', 'example.com', '*']) {
+      const toml = `[grant.home]\nhosts = ["${pattern}"]\n[grant.shop]\nhosts = [\n"shop.example",\n"${pattern.toUpperCase()}"]`
+      expect(await complaint(loadGatewayFile, await fileOf(toml))).toBe(
+        `6: host "${pattern}" is granted to "home" already: keep it in one of the two grants`,
+      )
+    }
+  })
+
+  it('may grant a host below a wildcard of another grant, which is the more specific', async () => {
+    const toml =
+      '[grant.home]\nhosts = ["*.example.com", "*.example.com"]\n[grant.shop]\nhosts = ["shop.example.com", "*.shop.example.com"]'
+    expect((await gatewayFile(toml)).grants?.size).toBe(2)
+  })
+
+  it('has a sentence and an example for each key, and each example is right', async () => {
+    expect(GATEWAY_KEYS.map(({ table, key }) => `${table}${key}`)).toEqual([
+      'address',
+      'memory',
+      'drain',
+      'hold',
+      '[listen]http',
+      '[listen]tunnel',
+      '[listen]admin',
+      '[listen]ports',
+      '[grant.NAME]types',
+      '[grant.NAME]hosts',
+      '[grant.NAME]ports',
+    ])
+    for (const { table, key, description, example } of GATEWAY_KEYS) {
+      expect(description).toMatch(/^.{20,}\.$/)
+      await gatewayFile(`${table.replace('NAME', 'home')}\n${key} = ${example}\n`)
+    }
+  })
+})
+
+describe('settings of a gateway', () => {
+  it('are the defaults when nobody says anything', () => {
+    expect(gatewaySettings({ flags: {}, env: {} })).toEqual({
+      listen: { http: { port: 9000 }, tunnel: { port: 9001 } },
+      grants: undefined,
+      memoryBytes: defaultMemory(),
+      drainMs: DRAIN_MS,
+      holdMs: HOLD_MS,
+      keepaliveSeconds: KEEPALIVE_SECONDS,
+    })
+  })
+
+  /** Setting; where it shows; what flag, environment and file say; what each of them comes out as, and the default. */
+  const LEVELS: [
+    setting: keyof typeof GATEWAY_ENVIRONMENT,
+    shown: (settings: GatewaySettings) => unknown,
+    flag: string | undefined,
+    env: string,
+    file: string,
+    values: unknown[],
+  ][] = [
+    [
+      'http',
+      ({ listen }) => listen.http,
+      ':1',
+      ':2',
+      '[listen]\nhttp = ":3"',
+      [{ port: 1 }, { port: 2 }, { port: 3 }, { port: 9000 }],
+    ],
+    [
+      'tunnel',
+      ({ listen }) => listen.tunnel,
+      ':1',
+      ':2',
+      '[listen]\ntunnel = ":3"',
+      [{ port: 1 }, { port: 2 }, { port: 3 }, { port: 9001 }],
+    ],
+    [
+      'admin',
+      ({ listen }) => listen.admin,
+      'localhost:1',
+      '[::1]:2',
+      '[listen]\nadmin = "127.0.0.1:3"',
+      [{ host: 'localhost', port: 1 }, { host: '::1', port: 2 }, { host: '127.0.0.1', port: 3 }, undefined],
+    ],
+    [
+      'ports',
+      ({ listen }) => listen.portsHost,
+      undefined,
+      '10.0.0.2',
+      '[listen]\nports = "10.0.0.3"',
+      [undefined, '10.0.0.2', '10.0.0.3', undefined],
+    ],
+    ['address', ({ address }) => address, 'a:1', 'a:2', 'address = "a:3"', ['a:1', 'a:2', 'a:3', undefined]],
+    [
+      'memory',
+      ({ memoryBytes }) => memoryBytes,
+      undefined,
+      '32MiB',
+      'memory = "48MiB"',
+      [undefined, 33_554_432, 50_331_648, defaultMemory()],
+    ],
+    ['drain', ({ drainMs }) => drainMs, '1s', '2s', 'drain = "3s"', [1_000, 2_000, 3_000, DRAIN_MS]],
+    ['hold', ({ holdMs }) => holdMs, undefined, '2s', 'hold = "3s"', [undefined, 2_000, 3_000, HOLD_MS]],
+  ]
+
+  it('are each from flag, else environment, else file, else default', async () => {
+    expect(LEVELS.map(([setting]) => setting).sort()).toEqual(Object.keys(GATEWAY_ENVIRONMENT).sort())
+    for (const [
+      setting,
+      shown,
+      flagText,
+      envText,
+      toml,
+      [flagValue, envValue, fileValue, defaultValue],
+    ] of LEVELS) {
+      const flags: GatewayFlags = flagText === undefined ? {} : { [setting]: flagText }
+      const env = { [GATEWAY_ENVIRONMENT[setting]]: envText }
+      const file = await gatewayFile(toml)
+      if (flagText !== undefined) {
+        expect([setting, shown(gatewaySettings({ flags, env, file }))]).toEqual([setting, flagValue])
+      }
+      expect([setting, shown(gatewaySettings({ flags: {}, env, file }))]).toEqual([setting, envValue])
+      expect([setting, shown(gatewaySettings({ flags: {}, env: {}, file }))]).toEqual([setting, fileValue])
+      expect([setting, shown(gatewaySettings({ flags: {}, env: {} }))]).toEqual([setting, defaultValue])
+    }
+  })
+
+  it('take an empty variable as none, and no other variable', () => {
+    expect(
+      gatewaySettings({ flags: {}, env: { BLINDGATE_HTTP: '', BLINDGATE_TYPO: 'x' } }).listen.http,
+    ).toEqual({ port: 9000 })
+  })
+
+  it.each([
+    [{ http: 'x' }, {}, 'usage', '--http: "x" is not an address: write host:port, [IPv6]:port or a port'],
+    [
+      { drain: '5' },
+      {},
+      'usage',
+      '--drain: "5" is not a duration: write a whole number and ms, s, m, h or d, as in "30s"',
+    ],
+    [{ address: '9001' }, {}, 'usage', '--address: "9001" names no host: write host:9001'],
+    [
+      {},
+      { BLINDGATE_MEMORY: 'much' },
+      'config_invalid',
+      'BLINDGATE_MEMORY: "much" is not a size: write a whole number and B, KiB, MiB or GiB, as in "256MiB"',
+    ],
+    [
+      {},
+      { BLINDGATE_TUNNEL: ':x' },
+      'config_invalid',
+      'BLINDGATE_TUNNEL: ":x" is not an address: write host:port, [IPv6]:port or a port',
+    ],
+  ])('name the flag or variable that is wrong (%j %j)', (flags, env, code, message) => {
+    expect(() => gatewaySettings({ flags, env })).toThrow(expect.objectContaining({ code, message }) as Error)
+  })
+
+  it('keep to the longest drain and hold', () => {
+    const { drainMs, holdMs } = gatewaySettings({ flags: { drain: '1d' }, env: { BLINDGATE_HOLD: '1d' } })
+    expect([drainMs, holdMs]).toEqual([DRAIN_MS_MAX, HOLD_RECENT_MS])
+  })
+
+  it('open tcp ports on the host of http unless told otherwise', () => {
+    expect(gatewaySettings({ flags: { http: '10.0.0.1:80' }, env: {} }).listen.portsHost).toBe('10.0.0.1')
+    const env = { BLINDGATE_PORTS: '10.0.0.2' }
+    expect(gatewaySettings({ flags: { http: '10.0.0.1:80' }, env }).listen.portsHost).toBe('10.0.0.2')
+  })
+
+  it.each(['9002', ':9002', '0.0.0.0:9002', '10.0.0.1:9002', '[::]:9002', 'vps.example.com:9002'])(
+    'keep the admin port on this machine (%s)',
+    (admin) => {
+      expect(() => gatewaySettings({ flags: { admin }, env: {} })).toThrow(
+        /^admin on .*9002 could be read by others: write 127\.0\.0\.1:9002$/,
+      )
+    },
+  )
+
+  it('give each listener a port of its own, save where hosts differ or the port is any', () => {
+    const both = (http: string, tunnel: string) => () => gatewaySettings({ flags: { http, tunnel }, env: {} })
+    expect(both(':9000', ':9000')).toThrow(
+      'visitors and clients are both on port 9000: give each a port of its own',
+    )
+    expect(both('10.0.0.1:9000', ':9000')).toThrow('both on port 9000')
+    expect(both('10.0.0.1:9000', '10.0.0.1:9000')).toThrow('both on port 9000')
+    expect(both('10.0.0.1:9000', '10.0.0.2:9000')).not.toThrow()
+    expect(both('0', '0')).not.toThrow()
+  })
+
+  it('take a quarter of the memory there is, in a container of what it may use', () => {
+    const GiB = 2 ** 30
+    expect(defaultMemory(8 * GiB, 0)).toBe(2 * GiB)
+    expect(defaultMemory(8 * GiB, 2 ** 64)).toBe(2 * GiB)
+    expect(defaultMemory(8 * GiB, 1 * GiB)).toBe(GiB / 4)
+    expect(defaultMemory()).toBeLessThanOrEqual(totalmem() / 4)
+  })
+})
