@@ -25,4 +25,16 @@ export class Fifo<T> {
     }
     return value
   }
+
+  /** Drops what `keep` is false for, and leaves the rest in its order. */
+  prune(keep: (value: T) => boolean): void {
+    const values = this.#values
+    let kept = 0
+    for (let i = this.#head; i < values.length; i++) {
+      const value = values[i] as T
+      if (keep(value)) values[kept++] = value
+    }
+    values.length = kept
+    this.#head = 0
+  }
 }

@@ -21,6 +21,8 @@ export class Outbound {
   /** Streams reset before their first frame left; SYN and RST in one, so that the peer sees no gap in the ids. */
   readonly #stillborn = new Fifo<number>()
   readonly #updates = new Fifo<MuxStream>()
+  /** How many of them are over: a peer that opens and resets and never reads must not pile them up. */
+  #staleUpdates = 0
   readonly #short: MuxStream[] = []
   #ping = -1
   #goAway = -1
@@ -63,7 +65,7 @@ export class Outbound {
   get #framesPending(): boolean {
     return (
       this.#scheduler.active > 0 ||
-      this.#updates.length > 0 ||
+      this.#updates.length > this.#staleUpdates ||
       this.#pongs.length > 0 ||
       this.#ping >= 0 ||
       this.#stillborn.length > 0 ||
@@ -119,6 +121,7 @@ export class Outbound {
   /** `stream` is over: nothing of it leaves any more. */
   drop(stream: MuxStream): void {
     this.#scheduler.remove(stream)
+    if (stream.updating) this.#dropUpdate()
     if (this.#priority !== stream) return
     this.#priority = undefined
     // Resets that waited for the control stream wait no more.
@@ -170,6 +173,14 @@ export class Outbound {
     return taken
   }
 
+  #dropUpdate(): void {
+    this.#staleUpdates += 1
+    // Half of them: each is looked at a bounded number of times.
+    if (this.#staleUpdates < 64 || this.#staleUpdates * 2 < this.#updates.length) return
+    this.#updates.prune(isLive)
+    this.#staleUpdates = 0
+  }
+
   #takeUpdates(writer: FrameWriter): void {
     while (this.#pongs.length > 0 && writer.room >= HEADER_BYTES) {
       writer.header(PING, ACK, 0, this.#pongs.shift())
@@ -189,7 +200,10 @@ export class Outbound {
 
   #takeUpdate(writer: FrameWriter, stream: MuxStream): void {
     stream.updating = false
-    if (stream.closed) return
+    if (stream.closed) {
+      this.#staleUpdates -= 1
+      return
+    }
     const window = stream.window
     const delta = !stream.readEnded && window.due ? window.grantable : 0
     const accepts = !stream.acknowledged && !stream.local
@@ -275,6 +289,10 @@ export class Outbound {
     this.#woken = true
     this.#wake()
   }
+}
+
+function isLive(stream: MuxStream): boolean {
+  return !stream.closed
 }
 
 function noop(): void {}

@@ -188,6 +188,16 @@ describe('a peer ends its session by', () => {
 })
 
 describe('a peer may', () => {
+  it('open and reset streams for ever without reading: nothing waits for it', () => {
+    const end = new End({ role: 'server' })
+    for (let id = 1; id < 20_000; id += 2) {
+      end.session.receive(frame(DATA, SYN, id, 0), 0)
+      end.session.receive(frame(DATA, RST, id, 0), 0)
+      expect(end.session.pending).toBe(false)
+    }
+    expect([end.accepted.length, end.session.streams, end.take().length]).toEqual([10_000, 0, 0])
+  })
+
   it('ping at the rate that is allowed, for ever', () => {
     const end = server()
     for (let i = 0; i < 5_000; i++) {
