@@ -38,7 +38,7 @@ export async function checkFolder(path: string, create: boolean): Promise<void> 
 }
 
 /**
- * Step by step: `mkdir` with `recursive` never returns (Node 20) where the kernel says ENOENT below a
+ * Step by step: `mkdir` with `recursive` never returns (Node 20 and 26) where the kernel says ENOENT below a
  * folder that is there, as in /proc. What stands at `path` already, of any kind, is looked at by the caller.
  */
 async function makeFolder(path: string): Promise<void> {
