@@ -38,13 +38,6 @@ const CLASSES: readonly { readonly is: AddressClass; readonly nets: BlockList }[
       '172.16.0.0/12',
       '192.168.0.0/16',
       '100.64.0.0/10',
-      // Benchmarks (RFC 2544) and documentation (RFC 5737, RFC 3849, RFC 9637): routed nowhere.
-      '198.18.0.0/15',
-      '192.0.2.0/24',
-      '198.51.100.0/24',
-      '203.0.113.0/24',
-      '2001:db8::/32',
-      '3fff::/20',
       // Unique local; and site-local, which it replaced.
       'fc00::/7',
       'fec0::/10',

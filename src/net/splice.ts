@@ -98,6 +98,11 @@ export class Splice implements StreamSink, IdleMember {
     return this.#delivered
   }
 
+  /** Bytes of them that the kernel has not taken: the stream's unread ones, and all that a slow reader costs here. */
+  get waiting(): number {
+    return this.#inFlight + this.#backlog.bytes
+  }
+
   /** Bytes handed to the stream. */
   get sent(): number {
     return this.#sent
@@ -186,8 +191,18 @@ export class Splice implements StreamSink, IdleMember {
     if (!this.#deaf && !this.#send(chunk)) this.socket.pause()
   }
 
+  /**
+   * Data and a RST that are found by the same poll come out of libuv as data and an end. An empty write asks
+   * the kernel which it was: it costs one system call per connection, and fails on a connection that was
+   * reset. Once our side has ended there is nothing to ask with, and half an answer may pass for a whole one.
+   */
   readonly #onEnd = (): void => {
-    this.stream.end()
+    if (this.#inFlight === 0 && this.socket.writable) this.socket.write(NOTHING, this.#onAsked)
+    else this.stream.end()
+  }
+
+  readonly #onAsked = (error?: Error | null): void => {
+    if (!error && !this.#over) this.stream.end()
   }
 
   readonly #onConnect = (): void => {
@@ -334,6 +349,8 @@ export class Splice implements StreamSink, IdleMember {
     socket.pause()
   }
 }
+
+const NOTHING = new Uint8Array(0)
 
 function resetStream(stream: Stream): void {
   stream.reset()
