@@ -1,11 +1,13 @@
 import type { TunnelError } from '../../src/errors.ts'
 import { createIdentity, type Identity, type Pin, peerPin, readIdentity } from '../../src/identity/index.ts'
+import { HELLO_BYTES } from '../../src/limits.ts'
 import type { Stream, StreamSink } from '../../src/mux/index.ts'
 import {
   encodeProxyHeader,
   type GatewayMessage,
   type Hello,
   type Message,
+  packItems,
   type ServiceOffer,
   type ServiceResult,
   type Unreached,
@@ -25,7 +27,10 @@ export class FakeGateway {
   id = 'one'
   ids: string[] | undefined
   port = 0
+  /** TLS connections that finished their handshake. */
+  connections = 0
   readonly #listener: TunnelListener<Pin>
+  readonly #accepted = new Set<FakeTunnel>()
 
   static async start(identity?: Identity): Promise<FakeGateway> {
     const gateway = new FakeGateway(identity ?? (await createIdentity()))
@@ -35,16 +40,23 @@ export class FakeGateway {
 
   private constructor(identity: Identity) {
     this.pin = readIdentity(identity.key, identity.certificate).pin
-    this.#listener = new TunnelListener({
+    this.#listener = new TunnelListener<Pin>({
       keys: identity,
       identify: peerPin,
       accept: (socket, _pin, authenticated) => {
         authenticated()
-        const tunnel = new FakeTunnel(this, (handler) => new Tunnel(socket, handler, { role: 'gateway' }))
-        void tunnel
+        this.connections += 1
+        this.#accepted.add(
+          new FakeTunnel(this, (handler) => new Tunnel(socket, handler, { role: 'gateway' })),
+        )
       },
       turnedAway: () => {},
     })
+  }
+
+  /** Decrypted bytes that came on all of them. */
+  get bytesRead(): number {
+    return [...this.#accepted].reduce((sum, { tunnel }) => sum + tunnel.session.bytesIn, 0)
   }
 
   get address(): string {
@@ -57,9 +69,9 @@ export class FakeGateway {
   }
 
   async close(): Promise<void> {
-    for (const { tunnel } of this.tunnels.all) tunnel.end()
+    for (const { tunnel } of this.#accepted) tunnel.end()
     await this.#listener.close()
-    await Promise.all(this.tunnels.all.map(({ closed }) => closed))
+    await Promise.all([...this.#accepted].map(({ closed }) => closed))
   }
 }
 
@@ -90,16 +102,18 @@ export class FakeTunnel {
   welcome(changes: Partial<Omit<Welcome, 'type'>> = {}): void {
     const { gateway } = this
     this.tunnel.establish({ peerStreamWindow: this.hello.streamWindow, keepaliveSeconds: 10 })
-    this.send({
+    const welcome: Welcome = {
       type: 'welcome',
       protocol: 1,
       gateway: { id: gateway.id, version: '0', ids: gateway.ids ?? [gateway.id] },
       name: 'home',
       streamWindow: 65_536,
       keepalive: 10,
-      services: this.hello.services.map(gateway.grant),
-      ...changes,
-    })
+      services: [],
+    }
+    const [first = [], ...rest] = packItems(this.hello.services.map(gateway.grant), welcome, HELLO_BYTES)
+    this.send({ ...welcome, services: first, ...changes })
+    for (const services of rest) this.send({ type: 'registered', seq: 0, services })
   }
 
   /** Opens a visitor's stream that begins with `header`, a service's name or bytes. */
@@ -129,8 +143,11 @@ export class FakeTunnel {
       this.gateway.answer(this)
       this.gateway.tunnels.add(this)
     } else if (message.type === 'register') {
-      const services = message.services.map(this.gateway.grant)
-      this.send({ type: 'registered', seq: message.seq, services })
+      const { seq } = message
+      const results = message.services.map(this.gateway.grant)
+      for (const services of packItems(results, { type: 'registered', seq, services: [] })) {
+        this.send({ type: 'registered', seq, services })
+      }
     } else if (message.type === 'unregister') this.send({ type: 'unregistered', seq: message.seq })
     this.messages.add(message)
   }
@@ -144,6 +161,7 @@ export class Visit implements StreamSink {
   /** `unreached` code that had come by the time of the reset. */
   code: string | undefined
   readonly #chunks: Buffer[] = []
+  #held: number | undefined
   readonly #tunnel: FakeTunnel
   readonly #arrived = new Moments<number>()
   #finish: (how: 'end' | TunnelError) => void = () => {}
@@ -166,9 +184,21 @@ export class Visit implements StreamSink {
     this.stream.write(typeof text === 'string' ? Buffer.from(text, 'latin1') : text)
   }
 
+  /** Takes what comes, and gives no window for more until `release`. */
+  hold(): void {
+    this.#held = 0
+  }
+
+  release(): void {
+    const held = this.#held ?? 0
+    this.#held = undefined
+    this.stream.consume(held)
+  }
+
   data(stream: Stream, chunk: Uint8Array): void {
     this.#chunks.push(Buffer.from(chunk))
-    stream.consume(chunk.length)
+    if (this.#held === undefined) stream.consume(chunk.length)
+    else this.#held += chunk.length
     this.#arrived.add(chunk.length)
   }
 

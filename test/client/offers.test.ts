@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Offers } from '../../src/client/offers.ts'
 import { HELLO_BYTES, REFUSED_RETRY_MS } from '../../src/limits.ts'

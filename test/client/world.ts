@@ -149,6 +149,6 @@ export class World {
 
   /** In the order opposite to making. */
   async close(): Promise<void> {
-    for (const close of this.#closing.splice(0).reverse()) await close()
+    for (const close of this.#closing.splice(0).toReversed()) await close()
   }
 }
