@@ -7,10 +7,10 @@ export function plainAddress(ip: string): string {
   const head = ip.slice(0, 7)
   if (head !== '::ffff:' && head.toLowerCase() !== '::ffff:') return ip
   const rest = ip.slice(7)
-  if (rest.includes('.')) return rest
-  // `::ffff:c000:201` means the same and is not how Node writes it; a peer may.
   const groups = rest.split(':')
-  if (groups.length !== 2 || isIP(ip) !== 6) return ip
+  if (groups.length === 1) return rest.includes('.') ? rest : ip
+  // `::ffff:c000:201` means the same and is not how Node writes it; a peer may.
+  if (groups.length !== 2 || rest.includes('.') || isIP(ip) !== 6) return ip
   const [high, low] = groups.map((group) => Number.parseInt(group, 16)) as [number, number]
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`
 }

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import { HELD_BYTES } from '../limits.ts'
+import { askWhetherReset } from './reset.ts'
 
 export interface HeldSocketOptions {
   /** Read from the socket before: counts, and comes first. */
@@ -86,7 +87,11 @@ export class HeldSocket {
   }
 
   readonly #onEnd = (): void => {
-    this.#options.onEnded?.(this)
+    askWhetherReset(this.socket, this.#onAsked)
+  }
+
+  readonly #onAsked = (error?: Error | null): void => {
+    if (!error && this.#state === 'held') this.#options.onEnded?.(this)
   }
 
   /** `close` follows; without a listener the error would end the process. */

@@ -18,3 +18,16 @@ export function resetSocket(socket: Socket): void {
     socket.destroy()
   }
 }
+
+/**
+ * Calls back when the end that `socket` has just told of is one: data and a RST that are found by the same
+ * poll come out of libuv as data and an end. An empty write asks the kernel which it was. It costs one system
+ * call, and a connection that was reset answers with an `error` (and calls back with it). Our side must be
+ * writable still, with no write under way: once it has ended there is nothing to ask with, and half an answer
+ * may pass for a whole one.
+ */
+export function askWhetherReset(socket: Socket, callback: (error?: Error | null) => void): void {
+  socket.write(NOTHING, callback)
+}
+
+const NOTHING = new Uint8Array(0)

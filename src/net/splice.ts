@@ -5,7 +5,7 @@ import type { Stream, StreamSink } from '../mux/index.ts'
 import { Backlog } from './backlog.ts'
 import { connectionError } from './connection-error.ts'
 import { type IdleMember, idleSweep } from './idle.ts'
-import { resetSocket } from './reset.ts'
+import { askWhetherReset, resetSocket } from './reset.ts'
 
 /** How a splice ended. Bytes are counted at the socket. */
 export interface SpliceResult {
@@ -191,13 +191,8 @@ export class Splice implements StreamSink, IdleMember {
     if (!this.#deaf && !this.#send(chunk)) this.socket.pause()
   }
 
-  /**
-   * Data and a RST that are found by the same poll come out of libuv as data and an end. An empty write asks
-   * the kernel which it was: it costs one system call per connection, and fails on a connection that was
-   * reset. Once our side has ended there is nothing to ask with, and half an answer may pass for a whole one.
-   */
   readonly #onEnd = (): void => {
-    if (this.#inFlight === 0 && this.socket.writable) this.socket.write(NOTHING, this.#onAsked)
+    if (this.#inFlight === 0 && this.socket.writable) askWhetherReset(this.socket, this.#onAsked)
     else this.stream.end()
   }
 
@@ -349,8 +344,6 @@ export class Splice implements StreamSink, IdleMember {
     socket.pause()
   }
 }
-
-const NOTHING = new Uint8Array(0)
 
 function resetStream(stream: Stream): void {
   stream.reset()

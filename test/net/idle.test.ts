@@ -1,0 +1,107 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { IDLE_SWEEP_MS } from '../../src/limits.ts'
+import { type IdleMember, IdleSweep, idleSweep, splice } from '../../src/net/index.ts'
+import { Opened, until } from './joined.ts'
+
+class Member implements IdleMember {
+  activity = 0
+  times = 0
+  idle(): void {
+    this.times += 1
+  }
+}
+
+describe('the sweep', () => {
+  it('lets go, once, what did not move for its limit', () => {
+    const sweep = new IdleSweep()
+    const [quiet, busy, patient] = [new Member(), new Member(), new Member()]
+    sweep.watch(quiet, 5_000, 0)
+    sweep.watch(busy, 5_000, 0)
+    sweep.watch(patient, 60_000, 0)
+    for (let now = 1_000; now <= 20_000; now += 1_000) {
+      busy.activity += 1
+      sweep.sweep(now)
+      expect(quiet.times).toBe(now < 5_000 ? 0 : 1)
+    }
+    expect(busy.times + patient.times).toBe(0)
+    expect(sweep.size).toBe(2)
+    sweep.sweep(25_000)
+    expect(busy.times).toBe(1)
+    sweep.forget(patient)
+    expect(sweep.size).toBe(0)
+  })
+
+  it('is never early', () => {
+    const sweep = new IdleSweep()
+    const member = new Member()
+    sweep.watch(member, 1_000, 500)
+    sweep.sweep(1_499)
+    expect(member.times).toBe(0)
+    sweep.sweep(1_500)
+    expect(member.times).toBe(1)
+  })
+
+  it('may be told of others from within', () => {
+    const sweep = new IdleSweep()
+    const next = new Member()
+    const first: IdleMember = { activity: 0, idle: () => sweep.watch(next, 1_000, 1_000) }
+    sweep.watch(first, 1_000, 0)
+    sweep.sweep(1_000)
+    expect(sweep.size).toBe(1)
+    sweep.forget(next)
+  })
+
+  it('has one timer for all, and none for nobody', () => {
+    vi.useFakeTimers()
+    try {
+      const sweep = new IdleSweep()
+      const members = Array.from({ length: 100 }, () => new Member())
+      for (const member of members) sweep.watch(member, IDLE_SWEEP_MS)
+      expect(vi.getTimerCount()).toBe(1)
+      vi.advanceTimersByTime(2 * IDLE_SWEEP_MS)
+      expect(members.every((member) => member.times === 1)).toBe(true)
+      expect(vi.getTimerCount()).toBe(0)
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+})
+
+describe('an idle splice', () => {
+  let opened: Opened
+  beforeEach(() => {
+    opened = new Opened()
+  })
+  afterEach(() => opened.close())
+
+  it('is let go with an end for its socket, and forgotten', async () => {
+    const joined = opened.joined()
+    const [near, visitor] = await opened.sockets()
+    const [stream] = await joined.open()
+    const codes: unknown[] = []
+    splice(near, stream, { idleMs: 60_000, onEnd: ({ error }) => codes.push(error?.code) })
+    expect(idleSweep.size).toBe(1)
+    visitor.resume()
+    const ended = new Promise((resolve) => visitor.once('end', resolve))
+    idleSweep.sweep(performance.now() + 59_000)
+    expect(codes).toEqual([])
+    idleSweep.sweep(performance.now() + 61_000)
+    expect(codes).toEqual(['idle'])
+    await ended
+    expect(idleSweep.size).toBe(0)
+    await until(() => joined.client.streams === 0)
+  })
+
+  it('is forgotten when it ends otherwise', async () => {
+    const joined = opened.joined()
+    const [[a], [b]] = [await opened.sockets(), await opened.sockets()]
+    const [first, second] = [await joined.open(), await joined.open()]
+    const one = splice(a, first[0], { idleMs: 60_000 })
+    splice(b, second[0], { idleMs: 60_000 })
+    expect(idleSweep.size).toBe(2)
+    one.detach()
+    expect(idleSweep.size).toBe(1)
+    joined.end()
+    expect(idleSweep.size).toBe(0)
+  })
+})
