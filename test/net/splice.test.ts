@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
-import { HELD_BYTES, STREAM_QUEUE_BYTES, STREAM_WINDOW_BYTES } from '../../src/limits.ts'
+import { HELD_BYTES, LINGER_MS, STREAM_QUEUE_BYTES, STREAM_WINDOW_BYTES } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
-import { type Splice, type SpliceOptions, type SpliceResult, splice } from '../../src/net/index.ts'
+import { idleSweep, type Splice, type SpliceOptions, type SpliceResult, splice } from '../../src/net/index.ts'
 import { all, type Joined, type JoinedOptions, Opened, openHandles, pattern, turns, until } from './joined.ts'
 
 const MiB = 1024 * 1024
@@ -126,25 +126,49 @@ describe('end', () => {
     const [near, visitor] = await opened.sockets()
     const [stream, peer] = await joined.open()
     const [spliced, ended] = ending(near, stream)
-    const answer = pattern(8 * MiB)
-    peer.sink = { data: () => {}, end: () => {}, reset: () => {}, drain: () => {} }
-    peer.write(answer)
+    visitor.pause()
+    const answer: Buffer[] = []
+    while (spliced.waiting === 0) {
+      answer.push(pattern(64 * 1024))
+      peer.write(Buffer.from(answer.at(-1) ?? ''))
+      await turns(2)
+    }
     peer.end()
-    // The visitor has taken some and stopped; the end is here, the last bytes are not with the visitor.
-    await until(() => spliced.delivered > 0)
-    visitor.pause()
-    const heard: Buffer[] = []
-    visitor.on('data', (chunk: Buffer) => heard.push(chunk))
-    visitor.pause()
-    await until(() => stream.unread > 0 || stream.readEnded)
-    visitor.resume()
     await until(() => stream.readEnded)
-    visitor.write('more questions')
     peer.reset()
-    await once(visitor, 'end')
-    expect(Buffer.concat(heard).equals(answer)).toBe(true)
+    await until(() => stream.closed)
+    // All that is left of the answer waits here, for a stream that is no more.
+    expect(spliced.waiting).toBeGreaterThan(0)
+    visitor.write('more questions')
+    const heard = all(visitor)
+    visitor.resume()
+    expect((await heard).equals(Buffer.concat(answer))).toBe(true)
     visitor.end()
-    expect(await ended).toMatchObject({ bytesOut: answer.length })
+    expect(await ended).toEqual({ bytesIn: 0, bytesOut: answer.length * 64 * 1024 })
+  })
+
+  it('waits no longer than LINGER_MS for such a reader to take something, and then resets it', async () => {
+    const joined = opened.joined()
+    const [near, visitor] = await opened.sockets()
+    const [stream, peer] = await joined.open()
+    const [spliced, ended] = ending(near, stream)
+    visitor.pause()
+    while (spliced.waiting === 0) {
+      peer.write(Buffer.alloc(64 * 1024))
+      await turns(2)
+    }
+    peer.end()
+    await until(() => stream.readEnded)
+    peer.reset()
+    await until(() => stream.closed)
+    idleSweep.sweep(performance.now() + LINGER_MS - 1_000)
+    expect(near.destroyed).toBe(false)
+    // The kernel may have taken something meanwhile.
+    idleSweep.sweep(performance.now() + 2 * LINGER_MS)
+    expect(await ended).toMatchObject({ error: { code: 'idle' } })
+    const seen = errorOf(visitor)
+    visitor.resume()
+    expect(await seen).toBe('ECONNRESET')
   })
 })
 
