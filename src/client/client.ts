@@ -251,7 +251,7 @@ export class Client extends EventEmitter<ClientEvents> {
   }
 }
 
-/** 4-security.md and the wire protocol say a quarter of RAM; in a container, of what it may use. */
+/** A quarter of RAM; in a container, of what it may use. */
 function defaultMemoryBytes(): number {
   const allowed = process.constrainedMemory()
   return Math.floor((allowed > 0 ? Math.min(allowed, totalmem()) : totalmem()) / 4)

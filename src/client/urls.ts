@@ -3,7 +3,7 @@ import type { ServiceType } from '../protocol/index.ts'
 /**
  * Where visitors reach a service, as far as a gateway's word is taken for it: the host is the one that this
  * client dials, the scheme is the service's own, and the gateway adds a port where the service names none. So
- * nothing that a gateway writes can lead whoever clicks on it elsewhere (4-security.md D.1).
+ * nothing that a gateway writes can lead whoever clicks on it elsewhere.
  *
  * A service has one route in this version, so it has one URL at most. `dropped` is what the gateway said
  * besides: text from a peer, to be printed with care.

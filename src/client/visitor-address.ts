@@ -12,7 +12,7 @@ const IMPOSSIBLE: ReadonlySet<string | undefined> = new Set([
 ])
 
 /**
- * The visitor's address as far as a gateway's word is taken for it (4-security.md D.2): a gateway that says
+ * The visitor's address as far as a gateway's word is taken for it: a gateway that says
  * `127.0.0.1`, or an address of this very machine, would speak with its trust.
  */
 export class VisitorAddresses {

@@ -1,0 +1,164 @@
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { type Bounds, type Origin, Serving } from '../../src/client/serving.ts'
+import { Tally } from '../../src/client/tally.ts'
+import { HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
+import type { Stream } from '../../src/mux/index.ts'
+import { encodeProxyHeader } from '../../src/protocol/index.ts'
+import { End, type Recorder, settle } from '../mux/pair.ts'
+import { recordingLog, service, World } from './world.ts'
+
+const world = new World()
+afterEach(async () => {
+  vi.useRealTimers()
+  await world.close()
+})
+
+/** A gateway's session and a client's with `Serving` behind it, joined in memory: `turn` carries what waits. */
+function pair(bounds: Partial<Bounds> = {}) {
+  const { log, lines } = recordingLog()
+  const tally = new Tally()
+  const serving = new Serving({
+    log,
+    tally,
+    bounds: { streams: 100, perService: 100, sockets: 100, ...bounds },
+  })
+  const codes = new Map<number, string>()
+  let ended = 0
+  const origin: Origin = {
+    gateway: 'gw:9001',
+    draining: false,
+    has: (name) => serving.services.has(name),
+    unreached: (stream, code) => codes.set(stream, code),
+    ended: () => (ended += 1),
+  }
+  const [near, far] = [new End({ role: 'client' }), new End({ role: 'server' })]
+  near.onStream = (stream) => serving.accept(stream, origin)
+  const turn = () => settle(near, far)
+  near.onWake = () => setImmediate(turn)
+  const visit = (name: string | undefined): { stream: Stream; sink: Recorder; id: number } => {
+    const { stream, sink } = far.open()
+    stream.write(name === undefined ? Uint8Array.of(13) : encodeProxyHeader({ tlvs: { service: name } }))
+    turn()
+    return { stream, sink, id: stream.id }
+  }
+  world.later(() => Promise.resolve(serving.close()))
+  return { serving, codes, visit, turn, tally, lines, ended: () => ended }
+}
+
+describe('a client', () => {
+  it('serves no more visitors at once than it can, each service and all, and says that others are overloaded', async () => {
+    const target = await world.target()
+    const { serving, visit, codes, turn, lines } = pair({ streams: 4, perService: 2 })
+    serving.services = new Map(['a', 'b', 'c'].map((name) => [name, service(name, target.port)]))
+    const visits = ['a', 'a', 'a', 'b', 'b', 'c'].map(visit)
+    turn()
+    expect(visits.map(({ id }) => codes.get(id))).toEqual([
+      undefined,
+      undefined,
+      'overloaded',
+      undefined,
+      undefined,
+      'overloaded',
+    ])
+    expect(visits.map(({ sink }) => sink.error !== undefined)).toEqual([
+      false,
+      false,
+      true,
+      false,
+      false,
+      true,
+    ])
+    expect(serving.active).toBe(4)
+    expect(lines.all.filter(({ level }) => level === 40)).toHaveLength(2)
+  })
+
+  it('has room again when a visitor has gone', async () => {
+    const target = await world.target((socket) => socket.resume().end())
+    const { serving, visit, codes, turn } = pair({ perService: 1 })
+    serving.services = new Map([['a', service('a', target.port)]])
+    const first = visit('a')
+    const full = visit('a')
+    expect(codes.get(full.id)).toBe('overloaded')
+    first.stream.end()
+    turn()
+    await serving.quiet(30_000)
+    const second = visit('a')
+    turn()
+    expect(codes.get(second.id)).toBeUndefined()
+  })
+
+  it('keeps descriptors for its tunnels', async () => {
+    const target = await world.target()
+    const { serving, visit, codes, turn } = pair({ sockets: 1 })
+    serving.services = new Map([
+      ['a', service('a', target.port)],
+      ['here', service('here', 1, { serve: () => {} })],
+    ])
+    const visits = ['a', 'a', 'here'].map(visit)
+    turn()
+    expect(visits.map(({ id }) => codes.get(id))).toEqual([undefined, 'overloaded', undefined])
+  })
+
+  it('counts streams whose header does not come, and resets them after a while', () => {
+    vi.useFakeTimers()
+    const { serving, visit, codes, turn, ended } = pair({ streams: 2 })
+    const silent = visit(undefined)
+    vi.advanceTimersByTime(HANDSHAKE_MS / 2)
+    const later = visit(undefined)
+    const third = visit(undefined)
+    turn()
+    expect(codes.get(third.id)).toBe('overloaded')
+    vi.advanceTimersByTime(HANDSHAKE_MS / 2)
+    turn()
+    expect([silent.sink.error !== undefined, later.sink.error !== undefined]).toEqual([true, false])
+    vi.advanceTimersByTime(HANDSHAKE_MS / 2)
+    turn()
+    expect(later.sink.error).toBeDefined()
+    // Not "unreached": what a stream without a header wanted is unknown.
+    expect(codes.size).toBe(1)
+    expect([serving.active, ended()]).toEqual([0, 3])
+  })
+
+  it('gives a target that does not answer the dial a bounded time, and says so', () => {
+    vi.useFakeTimers()
+    const { serving, visit, codes, turn } = pair()
+    // No packet has left in the same turn of the loop: it stays a connection that is being made.
+    serving.services = new Map([['a', service('a', '127.0.0.1:9')]])
+    const { id, sink } = visit('a')
+    vi.advanceTimersByTime(TARGET_CONNECT_MS - 1)
+    turn()
+    expect(sink.error).toBeUndefined()
+    vi.advanceTimersByTime(1)
+    turn()
+    expect(codes.get(id)).toBe('timeout')
+    expect(sink.error).toBeDefined()
+  })
+
+  it('never says unreached of a visitor that it did connect', async () => {
+    const target = await world.target((socket) => socket.once('data', () => socket.resetAndDestroy()))
+    const { serving, visit, codes, turn } = pair()
+    serving.services = new Map([['a', service('a', target.port)]])
+    const { sink } = visit('a')
+    await target.sockets.at(0)
+    serving.close()
+    turn()
+    await vi.waitFor(() => expect(sink.error).toBeDefined())
+    expect(codes.size).toBe(0)
+  })
+
+  it('leaves nothing open when it is closed', async () => {
+    const target = await world.target((socket) => socket.resume())
+    const { serving, visit, ended } = pair()
+    serving.services = new Map([
+      ['a', service('a', target.port)],
+      ['here', service('here', 1, { serve: () => {} })],
+    ])
+    for (const name of ['a', 'here', undefined]) visit(name)
+    const socket = await target.sockets.at(0)
+    // A reset, or an end where the dial had not come back yet.
+    const gone = new Promise((resolve) => socket.once('error', resolve).once('end', resolve))
+    serving.close()
+    expect([serving.active, ended()]).toEqual([0, 3])
+    await gone
+  })
+})
