@@ -49,7 +49,7 @@ export interface ClientEvents {
   failed: [TunnelError]
 }
 
-type Phase = 'made' | 'started' | 'draining' | 'closed'
+type Phase = 'made' | 'started' | 'closed'
 
 /**
  * The side behind NAT: keeps tunnels to its gateways and serves their visitors from its targets.
@@ -74,6 +74,7 @@ export class Client extends EventEmitter<ClientEvents> {
   readonly #welcomed = new Set<Connector>()
   #services: Map<string, ClientService>
   #phase: Phase = 'made'
+  #drained: Promise<void> | undefined
   #closed: Promise<void> | undefined
 
   /** Throws `config_invalid` for services or gateways that cannot be meant. */
@@ -148,13 +149,14 @@ export class Client extends EventEmitter<ClientEvents> {
   }
 
   /** Ends without cutting anybody for `ms` at most: no new visitors, active ones finish, then `close`. */
-  async drain(ms: Millis): Promise<void> {
-    if (this.#phase === 'started') {
-      this.#phase = 'draining'
-      const patience = Math.min(DRAIN_MS_MAX, Math.max(0, ms))
-      for (const connector of this.#connectors) connector.drain(patience)
-      await this.#serving.quiet(patience)
-    }
+  drain(ms: Millis): Promise<void> {
+    this.#drained ??= this.#drain(Math.min(DRAIN_MS_MAX, Math.max(0, ms)))
+    return this.#drained
+  }
+
+  async #drain(ms: Millis): Promise<void> {
+    for (const connector of this.#connectors) connector.drain(ms)
+    await this.#serving.quiet(ms)
     await this.close()
   }
 

@@ -69,6 +69,10 @@ export class Connector implements LinkOwner {
   #dialling: AbortController | undefined
   #greeted: Tunnel | undefined
   #timer: NodeJS.Timeout | undefined
+  /** When it goes off. */
+  #dialAt: Millis = 0
+  /** Said by `connected`, and not taken back: a tunnel stands, if only one that its gateway wants left. */
+  #connected = false
   #closing = false
   #whenEmpty: (() => void) | undefined
 
@@ -92,10 +96,6 @@ export class Connector implements LinkOwner {
     return [...this.#live.values()]
   }
 
-  get links(): ReadonlySet<Link> {
-    return this.#links
-  }
-
   /** Whether a service is offered there. */
   offers(name: string): boolean {
     return this.#offers.some((offer) => offer.name === name)
@@ -103,7 +103,8 @@ export class Connector implements LinkOwner {
 
   want(offers: readonly ServiceOffer[]): void {
     this.#offers = offers
-    for (const link of this.#live.values()) link.want(offers)
+    // Also those that are being left: what is not offered any more must not be served there either.
+    for (const link of this.#links) link.want(offers)
   }
 
   /** Dials no more, and tells the gateway to send nobody. */
@@ -142,9 +143,15 @@ export class Connector implements LinkOwner {
     return this.#timer === undefined && this.#dialling === undefined
   }
 
+  /** Until the next dial; 0 if it is under way. */
+  get #untilDial(): Millis {
+    return this.#timer === undefined ? 0 : Math.max(0, this.#dialAt - performance.now())
+  }
+
   /** Dials in `wait` ms, unless a dial is under way or planned. */
   #plan(wait: Millis): void {
     if (!this.#idle || !this.#wanting) return
+    this.#dialAt = performance.now() + wait
     this.#timer = setTimeout(() => {
       this.#timer = undefined
       void this.#dial()
@@ -209,7 +216,7 @@ export class Connector implements LinkOwner {
       return 0
     }
     const wait = this.#backoff.afterFailure(retryAfter)
-    if (this.#live.size === 0) {
+    if (!this.#connected) {
       this.problem = error
       this.#options.owner.disconnected(this, error, wait, false)
     }
@@ -220,10 +227,11 @@ export class Connector implements LinkOwner {
   #welcome(link: Link, tunnel: Tunnel, welcome: Welcome): boolean {
     const { log, owner } = this.#options
     const { id, ids } = welcome.gateway
-    const again = this.#live.size === 0
+    const again = !this.#connected
     this.#links.add(link)
     link.tunnel = tunnel
     link.id = id
+    link.since = performance.now()
     this.#secret = undefined
     this.name = printable(welcome.name)
     this.ids([id, ...ids])
@@ -233,6 +241,7 @@ export class Connector implements LinkOwner {
       return false
     }
     this.#live.set(id, link)
+    this.#connected = true
     this.problem = undefined
     this.#repeats.reset()
     if (again) owner.connected(this)
@@ -247,7 +256,8 @@ export class Connector implements LinkOwner {
     this.problem = error
     clearTimeout(this.#timer)
     this.#timer = undefined
-    const connected = this.#live.size > 0
+    const connected = this.#connected
+    this.#connected = false
     for (const link of this.#links) link.tunnel?.destroy(error)
     if (connected) this.#options.owner.disconnected(this, error, undefined, true)
     this.#options.owner.failed(this, error)
@@ -293,25 +303,23 @@ export class Connector implements LinkOwner {
     const counted = this.#live.get(link.id) === link
     if (counted) this.#live.delete(link.id)
     if (this.#closing || this.failure !== undefined) return
-    if (!counted) {
-      // It may have been one too many for another dial.
-      if (this.#idle && this.#wanting) this.#plan(this.#backoff.afterFailure())
-      return
-    }
-    const lasted = lastedMs(link)
-    const wait =
-      link.retryAfter === undefined
-        ? this.#backoff.afterTunnel(lasted, reason.code)
-        : this.#backoff.afterFailure(link.retryAfter)
-    this.#plan(wait)
-    if (this.#live.size > 0) return
+    if (this.#idle && this.#wanting) this.#plan(this.#waitAfter(link, counted, reason))
+    if (!this.#connected || this.#live.size > 0) return
+    for (const { leaving } of this.#links) if (leaving) return
+    this.#connected = false
     this.problem = reason
-    this.#options.owner.disconnected(this, reason, wait, true)
+    this.#options.owner.disconnected(this, reason, this.#untilDial, true)
+  }
+
+  #waitAfter(link: Link, counted: boolean, reason: TunnelError): Millis {
+    // One that did not count was one too many: now another may be dialled.
+    if (!counted || link.retryAfter !== undefined) return this.#backoff.afterFailure(link.retryAfter)
+    return this.#backoff.afterTunnel(lastedMs(link), reason.code)
   }
 }
 
 function lastedMs(link: Link): Millis {
-  return link.tunnel === undefined ? 0 : Date.now() - link.tunnel.since
+  return performance.now() - link.since
 }
 
 function asTunnelError(error: unknown): TunnelError {

@@ -1,5 +1,5 @@
 import type { TunnelError, UnreachedCode } from '../errors.ts'
-import { HELLO_BYTES } from '../limits.ts'
+import { CONTROL_MESSAGES_BURST, CONTROL_MESSAGES_PER_SECOND, HELLO_BYTES } from '../limits.ts'
 import type { Millis, Stream } from '../mux/index.ts'
 import type {
   ClientMessage,
@@ -11,6 +11,7 @@ import type {
 } from '../protocol/index.ts'
 import type { Tunnel, TunnelHandler } from '../transport/index.ts'
 import { Offers } from './offers.ts'
+import { Pace } from './pace.ts'
 import type { Origin, Serving } from './serving.ts'
 
 /** How the connector hears of a link. Synchronous; after `closed` there is nothing. */
@@ -37,11 +38,17 @@ export class Link implements TunnelHandler, Origin {
   draining = false
   /** Seconds that the gateway asked to be left alone when it rejected us. */
   retryAfter: number | undefined
-  /** Since `welcome`. */
+  /** From `welcome` on; `since` is when that was. */
   tunnel: Tunnel | undefined
+  since: Millis = 0
 
   readonly #owner: LinkOwner
   readonly #serving: Serving
+  /**
+   * A gateway ends a tunnel that says too much. Half of what it may hear: a target that is down under a storm of
+   * visitors costs the rest of them a try elsewhere, and not everybody the tunnel.
+   */
+  readonly #unreached = new Pace(CONTROL_MESSAGES_PER_SECOND / 2, CONTROL_MESSAGES_BURST / 2)
   #streams = 0
   #replaced = false
   #retry: NodeJS.Timeout | undefined
@@ -101,7 +108,7 @@ export class Link implements TunnelHandler, Origin {
   }
 
   unreached(stream: number, code: UnreachedCode): void {
-    this.tunnel?.send({ type: 'unreached', stream, code })
+    if (this.#unreached.take(performance.now())) this.tunnel?.send({ type: 'unreached', stream, code })
   }
 
   ended(): void {

@@ -1,8 +1,9 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join as joinPath } from 'node:path'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { ServiceOutcome } from '../../src/client/index.ts'
+import { CONTROL_MESSAGES_BURST, REFUSED_RETRY_MS } from '../../src/limits.ts'
 import { callLocal, openState, type State } from '../../src/state/index.ts'
 import { type Event, service, WARN, World } from './world.ts'
 
@@ -125,6 +126,32 @@ describe('a client', () => {
     tunnel.tunnel.end()
     await events.find((event) => event.event === 'service' && event.about.urls !== undefined)
     expect(client.status().routes).toMatchObject([{ name: 's', urls: ['http://127.0.0.1:9000'] }])
+  })
+
+  it('offers what was refused again after a minute, on the tunnel that it has', async () => {
+    const gateway = await world.gateway()
+    const { tunnel, events } = await world.serving([gateway], [service('s', 80)])
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+    world.later(() => Promise.resolve(vi.useRealTimers()))
+    const error = { code: 'not_granted', message: 'not now' } as const
+    tunnel.send({ type: 'withdrawn', services: [{ name: 's', error }] })
+    await events.find((event) => event.event === 'service' && event.about.error !== undefined)
+    vi.advanceTimersByTime(REFUSED_RETRY_MS - 1)
+    await new Promise(setImmediate)
+    expect(tunnel.messages.all.map(({ type }) => type)).toEqual(['hello'])
+    vi.advanceTimersByTime(1)
+    await tunnel.messages.find(({ type }) => type === 'register')
+    await events.find((event) => event.event === 'service' && event.about.urls !== undefined, 2)
+  })
+
+  it('survives a storm of visitors for a target that is down', async () => {
+    const gateway = await world.gateway()
+    const { tunnel } = await world.serving([gateway], [])
+    for (let visits = 0; visits < CONTROL_MESSAGES_BURST + 1000; visits += 200) {
+      const storm = Array.from({ length: 200 }, () => tunnel.visit('gone'))
+      await Promise.all(storm.map(({ over }) => over))
+    }
+    expect(tunnel.tunnel.closed).toBe(false)
   })
 
   it('says so when the gateway takes a service back', async () => {

@@ -386,7 +386,8 @@ describe('a drain', () => {
     expect(await visit.over).toBe('end')
     expect((await tunnel.closed).code).toBe('closed')
     expect(fresh.tunnel.closed).toBe(false)
-    expect(events.all.filter(is('disconnected'))).toEqual([])
+    // Nobody was without a tunnel, so there is nothing to say.
+    expect(events.all.map(({ event }) => event)).toEqual(['connected', 'service'])
   })
 
   it('of the gateway without visitors waits for the new tunnel before it drops the old one', async () => {
@@ -456,6 +457,22 @@ describe('a drain', () => {
     expect(await visit.over).toBe('end')
     expect(visit.text.length).toBe(length)
     await drained
+  })
+
+  it('of the client is one, however often it is asked for, until it is closed', async () => {
+    const gateway = await world.gateway()
+    const echo = await world.echo()
+    const { client, tunnel } = await world.serving([gateway], [service('s', echo.port)])
+    const visit = tunnel.visit('s')
+    visit.write('x')
+    await visit.received('x')
+    const drains = [client.drain(60_000), client.drain(0)]
+    await tunnel.messages.find(({ type }) => type === 'drain')
+    expect(await tunnel.tunnel.probe(1000)).toBe(true)
+    expect(client.status().streams).toBe(1)
+    await client.close()
+    expect(await visit.over).toBeInstanceOf(TunnelError)
+    await Promise.all(drains)
   })
 
   it('of the client is bounded', async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { Pace } from '../../src/client/pace.ts'
 import { Repeats } from '../../src/client/repeats.ts'
 import { REPEATED_LOG_MS } from '../../src/limits.ts'
 
@@ -18,5 +19,18 @@ describe('what happens again and again', () => {
     expect(repeats.note('b', 0)).toBe(1)
     repeats.forget('a')
     expect(repeats.note('a', 1)).toBe(1)
+  })
+})
+
+describe('a pace', () => {
+  it('lets through a burst, and then so many per second', () => {
+    const pace = new Pace(10, 3)
+    const through = (now: number, tries: number) =>
+      Array.from({ length: tries }, () => pace.take(now)).filter(Boolean).length
+    expect(through(1000, 5)).toBe(3)
+    expect(through(1099, 5)).toBe(0)
+    expect(through(1100, 5)).toBe(1)
+    expect(through(1500, 9)).toBe(3)
+    expect(through(99_000, 9)).toBe(3)
   })
 })
