@@ -6,7 +6,7 @@ import { checkSocketPath } from './socket-path.ts'
 
 /**
  * Asks the process that listens on `path`, and gives its answer. Throws `not_found` when nobody listens,
- * `state_locked` when there is no answer within `timeoutMs`, and the other side's own errors with their codes.
+ * `state_locked` when there is no answer within `timeoutMs`, and the other side's own errors with their codes, `remote`.
  */
 export async function callLocal(
   path: string,
@@ -70,8 +70,13 @@ function connectError(path: string, error: NodeJS.ErrnoException): TunnelError {
   return userError('state_locked', `${path}: ${error.code ?? error.message}: try again`, error)
 }
 
+/** `remote`, so that the other side's own `not_found` is not taken for nobody listening. */
 function remoteError({ code, message }: { code: string; message: string }): TunnelError {
-  return userError(isErrorCode(code) ? code : 'internal', message)
+  return new TunnelError(isErrorCode(code) ? code : 'internal', {
+    scope: 'process',
+    remote: true,
+    detail: message,
+  })
 }
 
 /** `Promise.withResolvers`, which Node 20 has not. */
