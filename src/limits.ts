@@ -89,6 +89,8 @@ export const CLOSED_STREAMS_REMEMBERED = 4_096
 export const SKIPPED_STREAM_IDS = UNACKNOWLEDGED_STREAMS
 /** Resets that wait for the tunnel's socket: a peer that opens streams and reads no answer gets no further. */
 export const PENDING_RESETS = 65_536
+/** Pauses before the pings that measure a young tunnel's round trip. */
+export const RTT_FIRST_PINGS_MS = [0, 100, 300, 600] as const
 /** Pause between the pings by which a bulk transfer measures the round trip, and how many samples count. */
 export const RTT_PING_MS = 10_000
 export const RTT_SAMPLES = 8

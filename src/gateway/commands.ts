@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { userError } from '../errors.ts'
+import { TunnelError, userError } from '../errors.ts'
 import { checkName, encodeInvite, hashSecret, newSecret, type Pin } from '../identity/index.ts'
 import { callLocal, identityIn, type State } from '../state/index.ts'
 import { NO_ADDRESS, saidAddress } from './invite-address.ts'
@@ -47,8 +47,8 @@ export interface ClientRow {
 }
 
 /** Names of the lock that the writer of a gateway's state holds, and of the socket it answers on. */
-export const GATEWAY_LOCK = 'gateway.lock'
-export const GATEWAY_SOCKET = 'gateway.sock'
+export const GATEWAY_LOCK = 'gateway'
+export const GATEWAY_SOCKET = 'gateway'
 
 /** Makes an invite of the store's gateway. The use of it is the caller's to print, and nobody's to log. */
 export function makeInvite(
@@ -155,6 +155,7 @@ export function clientRows(
   })
 }
 
+/** A running gateway has a `not_found` of its own, for a name or route that is not there. */
 function isNobody(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'not_found'
+  return error instanceof TunnelError && error.code === 'not_found' && !error.remote
 }

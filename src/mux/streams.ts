@@ -154,6 +154,7 @@ export class Streams implements StreamHost, MemoryUser {
     if (window.unread === 0) window.touchedAt = this.now
     window.left -= bytes
     window.unread += bytes
+    window.measured += bytes
     stream.bytesIn += bytes
     this.memory?.hold(bytes)
     stream.sink.data(stream, chunk)

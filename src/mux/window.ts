@@ -16,7 +16,9 @@ export class ReceiveWindow {
   touchedAt: Millis = 0
   /** When the half window that is being measured began; -1 before any byte. */
   measuredFrom: Millis = -1
-  /** Half a window was consumed since: the next arrival ends the measurement. */
+  /** Bytes that arrived since. */
+  measured = 0
+  /** Half a window was consumed since: once as much has arrived, the next arrival ends the measurement. */
   halfConsumed = false
 
   constructor(size: number) {
@@ -37,12 +39,13 @@ export class ReceiveWindow {
 }
 
 /**
- * How the windows of one session grow. A stream that consumes half its window within two round trips is
- * held back by the window and not by its reader, so the window doubles; it stops between four and eight
+ * How the windows of one session grow. A stream that consumes half its window within 1.5 round trips is
+ * held back by the window and not by its reader, so the window doubles; it stops between three and six
  * times the bandwidth-delay product, which also covers an owner that hands on in bursts.
  *
  * The measurement ends with the first arrival after the half was consumed, not with the consumption:
- * arrivals are what has a time, and a reader that stalls in between must not look fast.
+ * arrivals are what has a time, and a reader that stalls in between must not look fast. Half a window must have
+ * arrived in it too: a reader that takes a long backlog at once was given that earlier, and says nothing of the path.
  */
 export class WindowGrowth {
   /** Window granted beyond the streams' first ones. */
@@ -58,12 +61,13 @@ export class WindowGrowth {
   /** Bytes arrived at `now`. True: the window grew, and an update should say so. */
   arrived(window: ReceiveWindow, now: Millis, rtt: Millis | undefined): boolean {
     if (window.measuredFrom < 0) window.measuredFrom = now
-    if (!window.halfConsumed) return false
+    if (!window.halfConsumed || window.measured * 2 < window.size) return false
     window.halfConsumed = false
+    window.measured = 0
     const took = now - window.measuredFrom
     window.measuredFrom = now
-    // Under a millisecond the clock and the event loop say more than the network.
-    if (rtt === undefined || took > 2 * Math.max(rtt, 1)) return false
+    // Under half a millisecond the event loop says more than the network.
+    if (rtt === undefined || took > 1.5 * Math.max(rtt, 0.5)) return false
     return this.#grow(window)
   }
 

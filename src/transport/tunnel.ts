@@ -8,6 +8,7 @@ import {
   KEEPALIVE_SECONDS_MAX,
   KEEPALIVE_SECONDS_MIN,
   ORDERLY_CLOSE_MS,
+  RTT_FIRST_PINGS_MS,
   STREAM_WINDOW_BYTES,
   STREAMS_PER_TUNNEL,
   TUNNEL_WRITE_BYTES,
@@ -57,6 +58,7 @@ export class Tunnel {
   #control: Stream | undefined
   #timer: NodeJS.Timeout | undefined
   #closeTimer: NodeJS.Timeout | undefined
+  #measureTimer: NodeJS.Timeout | undefined
   #flushScheduled = false
   #established = false
   #ending = false
@@ -130,7 +132,21 @@ export class Tunnel {
     const seconds = Math.min(KEEPALIVE_SECONDS_MAX, Math.max(KEEPALIVE_SECONDS_MIN, options.keepaliveSeconds))
     this.#liveness.setKeepalive(seconds * 1000)
     this.#arm()
-    this.session.ping(performance.now())
+    this.#measure(0)
+  }
+
+  /**
+   * Pings a few times while the tunnel is young. The round trip decides how far windows grow, and the first answer
+   * alone is far too long: both processes are still busy with their start.
+   */
+  #measure(index: number): void {
+    const wait = RTT_FIRST_PINGS_MS[index]
+    if (wait === undefined || this.#closed) return
+    this.#measureTimer = setTimeout(() => {
+      this.session.ping(performance.now())
+      this.#measure(index + 1)
+    }, wait)
+    this.#measureTimer.unref()
   }
 
   get established(): boolean {
@@ -378,6 +394,7 @@ export class Tunnel {
     this.#closed = reason
     clearTimeout(this.#timer)
     clearTimeout(this.#closeTimer)
+    clearTimeout(this.#measureTimer)
     for (const answer of this.#probes) answer(false)
     this.#socket.destroy()
     this.session.abort(reason)
