@@ -27,7 +27,7 @@ export const KEEPALIVE_SECONDS_MAX = 10
 export const PROBE_MS = 2_000
 /** One control message. 400 services of the longest names fit. */
 export const CONTROL_MESSAGE_BYTES = 64 * KiB
-/** What a `hello` may fill of it: with lengths and frame headers it must stay under UNAUTHENTICATED_BYTES. */
+/** What a `hello` or `welcome` may fill of it: with lengths and frame headers it must stay under UNAUTHENTICATED_BYTES. */
 export const HELLO_BYTES = 60 * KiB
 /** A name, host, path or id in a control message: a DNS name's 253 fit. What each may hold is the gateway's to say. */
 export const CONTROL_TEXT_CHARACTERS = 255

@@ -2,7 +2,7 @@ import type { TLSSocket } from 'node:tls'
 import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
 import { hashSecret, type Pin } from '../identity/index.ts'
-import { DRAIN_MS_MAX, PROBE_MS, STREAM_WINDOW_BYTES } from '../limits.ts'
+import { DRAIN_MS_MAX, HELLO_BYTES, PROBE_MS, STREAM_WINDOW_BYTES } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
 import {
   type ClientMessage,
@@ -185,7 +185,7 @@ export class Clients {
       keepalive: keepaliveSeconds,
       services: [],
     }
-    const [first = [], ...rest] = packItems(results, welcome)
+    const [first = [], ...rest] = packItems(results, welcome, HELLO_BYTES)
     tunnel.send({ ...welcome, services: first })
     for (const services of rest) tunnel.send({ type: 'registered', seq: 0, services })
     client.welcomed = true
