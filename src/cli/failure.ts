@@ -47,7 +47,7 @@ function usageSentence({ code, message }: CommanderError, [command = '']: readon
   if (later !== undefined) return later
   if (code === 'commander.help')
     return 'no command: take one from the list above, "blindgate demo" shows it all'
-  const [what = '', advice] = message.replace(/^error: /, '').split('\n')
+  const [what = '', advice] = message.replace(/^error: |\.$/g, '').split('\n')
   const help =
     code === 'commander.unknownCommand' || command === '' ? 'blindgate --help' : `blindgate ${command} --help`
   const suggestion = /^\(Did you mean (.*)\?\)$/.exec(advice ?? '')?.[1]

@@ -1,0 +1,174 @@
+import { afterAll, describe, expect, it } from 'vitest'
+import manifest from '../../package.json' with { type: 'json' }
+import { exitCodeOf, failureLine } from '../../src/cli/failure.ts'
+import { createProgram } from '../../src/cli/program.ts'
+import { importsOf } from '../house/sources.ts'
+import { lastLine, Workshop } from './binary.ts'
+
+const workshop = new Workshop()
+afterAll(() => workshop.close())
+
+/** What a command line comes to that is refused before anything runs. */
+async function typed(args: readonly string[]): Promise<{ code: number; line: string }> {
+  const program = createProgram()
+  const error: unknown = await program.parseAsync(args, { from: 'user' }).then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  return { code: exitCodeOf(error), line: await failureLine(error, program.args) }
+}
+
+const COMMANDS = [
+  'gateway',
+  'invite',
+  'clients',
+  'revoke',
+  'release',
+  'join',
+  'http',
+  'tcp',
+  'up',
+  'status',
+  'demo',
+]
+
+describe.concurrent('help', () => {
+  it('lists the commands of this version and no other', async () => {
+    const { code, out, err } = await workshop.run(['--help'])
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    const listed = [...out.matchAll(/^ {2}([a-z]+) .*\S/gm)].map((match) => match[1])
+    expect(listed).toEqual(COMMANDS)
+  })
+
+  it.each(COMMANDS)('of %s has an example and the options that every command has', async (command) => {
+    let out = ''
+    const program = createProgram().configureOutput({ writeOut: (text) => (out += text) })
+    for (const each of program.commands) each.configureOutput({ writeOut: (text) => (out += text) })
+    await expect(program.parseAsync([command, '--help'], { from: 'user' })).rejects.toMatchObject({
+      exitCode: 0,
+    })
+    expect(out).toMatch(new RegExp(`\\nExamples?:\\n {2}\\$ blindgate ${command}`))
+    for (const option of ['--state', '--json', '--log-level', '--version', '--help'])
+      expect(out).toContain(option)
+    expect(out).not.toMatch(/--host|--path|--tls|--domain/)
+  })
+
+  it('of a command goes to stdout and exits 0', async () => {
+    const { code, out, err } = await workshop.run(['join', '--help'])
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(out).toMatch(/^Usage: blindgate join /)
+  })
+
+  it('and --version answer alone', async () => {
+    expect(await workshop.run(['--version'])).toEqual({ code: 0, out: `${manifest.version}\n`, err: '' })
+  })
+
+  it('is quick: no package but commander, and no room behind the commands, is loaded before one runs', () => {
+    const seen = new Set(['src/cli/run.ts'])
+    const outside = new Set<string>()
+    for (const path of seen) {
+      for (const each of importsOf(path)) {
+        if (each.typeOnly || each.dynamic || each.specifier.startsWith('node:')) continue
+        if (each.path?.startsWith('src/cli/') === true) seen.add(each.path)
+        else outside.add(each.path ?? each.specifier)
+      }
+    }
+    expect([...outside].toSorted()).toEqual(['commander', 'src/errors.ts', 'src/limits.ts'])
+  })
+})
+
+describe('wrong usage', () => {
+  it.each<[string[], RegExp]>([
+    [['frob'], /unknown command 'frob'/],
+    [['htp', '80'], /did you mean http\?/],
+    [['http'], /missing required argument 'target': see "blindgate http --help"/],
+    [['http', '80', '81'], /too many arguments/],
+    [['http', '80', '--nmae', 'x'], /unknown option '--nmae': did you mean --name\?/],
+    [['http', 'no target'], /TARGET: "no target" is not a target/],
+    [['http', 'unix:relative'], /whole path/],
+    [['http', '80', '--name', 'UPPER CASE'], /--name: /],
+    [['http', '80', '--gateway', 'x'], /--gateway: /],
+    [['http', '80', '--drain', 'soon'], /--drain: "soon" is not a duration/],
+    [['tcp', '80', '--port', '0'], /--port: "0" is not a whole number from 1 to 65535/],
+    [['tcp', '80', '--port', '70000'], /--port/],
+    [['gateway', '--http', '0.0.0.0:x'], /--http: /],
+    [['gateway', '--tunnel', 'nonsense'], /--tunnel: /],
+    [['invite', '--uses', '0'], /--uses/],
+    [['invite', '--expires', '0s'], /--expires/],
+    [['invite', '--expires', '1 day'], /--expires: "1 day" is not a duration/],
+    [['invite', '--address', ':1'], /--address: /],
+    [['demo', '--count', '1.5'], /--count/],
+    [['status', '--log-level', 'loud'], /--log-level/],
+    [['status', '--state', ''], /--state is empty/],
+    [['join'], /no invite: give it, or "-"/],
+  ])('%j is told in one line', async (args, says) => {
+    const { code, line } = await typed(args)
+    expect(code).toBe(2)
+    expect(line).toMatch(/^blindgate: \S.*$/)
+    expect(line).toMatch(says)
+  })
+
+  it('exits 2, with that line as the last and nothing on stdout', async () => {
+    const { code, out, err } = await workshop.run(['http', '80', '--drain', 'soon'])
+    expect({ code, out }).toEqual({ code: 2, out: '' })
+    expect(err).toMatch(/^blindgate: --drain: "soon" is not a duration[^\n]*\n$/)
+  })
+
+  it('without a command shows the help on stderr, and then what to do', async () => {
+    const { code, out, err } = await workshop.run([])
+    expect({ code, out }).toEqual({ code: 2, out: '' })
+    expect(err).toContain('Usage: blindgate')
+    expect(lastLine(err)).toMatch(/^blindgate: no command: /)
+  })
+
+  it.each<[string[], RegExp]>([
+    [['https', '443'], /https services are not in this version yet/],
+    [['udp', '53', '--port', '53'], /udp services are not in this version yet/],
+    [['doctor'], /doctor is not in this version yet/],
+    [['http', '80', '--host', 'a.example'], /host and path routing are not in this version yet/],
+    [['http', '80', '--path', '/a'], /host and path routing are not in this version yet/],
+    [['http', '80', '--port', '80'], /leave --port out/],
+    [['gateway', '--tls', ':443'], /--tls is not in this version yet/],
+    [['gateway', '--domain', 'example.com'], /--domain is not in this version yet/],
+  ])('%j says that it comes later', async (args, says) => {
+    const { code, line } = await typed(args)
+    expect(code).toBe(2)
+    expect(line).toMatch(says)
+  })
+
+  it('says so also where options follow that nobody knows', async () => {
+    const { code, out, err } = await workshop.run(['udp', '53', '--what', 'ever'])
+    expect({ code, out }).toEqual({ code: 2, out: '' })
+    expect(err).toMatch(/^blindgate: udp services are not in this version yet[^\n]*\n$/)
+  })
+})
+
+describe.concurrent('failures', () => {
+  it.each<[string[], RegExp]>([
+    [['status'], /there is no state in .*: give the folder with --state/],
+    [['clients'], /there is no state/],
+    [['http', '80'], /there is no state/],
+    [['up'], /blindgate\.toml/],
+    [['gateway', '-c', 'missing.toml'], /missing\.toml/],
+    [['join', 'bg1_AAAA'], /invite/],
+  ])('%j exits 1 with one plain line', async (args, says) => {
+    const { code, out, err } = await workshop.run(args)
+    expect({ code, out }).toEqual({ code: 1, out: '' })
+    expect(err.trimEnd().split('\n')).toHaveLength(1)
+    expect(err).toMatch(/^blindgate: \S/)
+    expect(err).toMatch(says)
+  })
+
+  it('of an environment that makes no sense names the variable', async () => {
+    const { code, err } = await workshop.run(['gateway'], { env: { BLINDGATE_HTTP: 'here' } })
+    expect(code).toBe(1)
+    expect(lastLine(err)).toMatch(/^blindgate: BLINDGATE_HTTP: "here" is not an address/)
+  })
+
+  it('of a word with control characters does not move the cursor', async () => {
+    const { err } = await workshop.run(['frob\u001b[2J\u202e'])
+    expect(err).toContain('\\x1b[2J\\u202e')
+    // oxlint-disable-next-line no-control-regex -- what must not be there
+    expect(err).not.toMatch(/[\u001b\u202e]/)
+  })
+})
