@@ -218,18 +218,12 @@ export class Tunnel {
       this.handler.openable?.()
     }
     if (this.#probes.size > 0) for (const answer of this.#probes) answer(true)
-    if (!this.#established && this.session.bytesIn + chunk.length > UNAUTHENTICATED_BYTES) {
-      this.#refuse(
-        new TunnelError('protocol_error', {
-          scope: 'tunnel',
-          remote: true,
-          detail: `more than ${UNAUTHENTICATED_BYTES} bytes before a welcome`,
-        }),
-      )
-      return
-    }
     try {
       this.session.receive(chunk, now)
+      // Counted behind the chunk: the one that ends a long `welcome` may hold what follows it, too.
+      if (this.#established || this.session.bytesIn <= UNAUTHENTICATED_BYTES) return
+      const detail = `more than ${UNAUTHENTICATED_BYTES} bytes before a welcome`
+      throw new TunnelError('protocol_error', { scope: 'tunnel', remote: true, detail })
     } catch (error) {
       if (!(error instanceof TunnelError)) throw error
       this.#refuse(error)
