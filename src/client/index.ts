@@ -5,7 +5,7 @@
  */
 export { chooseGateway } from './choose.ts'
 export { Client, type ClientEvents, type ClientOptions } from './client.ts'
-export { type GatewayEntry, joinedGateways, rememberGateway } from './gateways.ts'
+export { checkKnown, type GatewayEntry, joinedGateways, rememberGateway } from './gateways.ts'
 export { type JoinOptions, join } from './join.ts'
 export type { ClientService, ServiceOutcome, VisitorInfo } from './services.ts'
 export type { ClientStatus } from './status.ts'
