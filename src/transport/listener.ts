@@ -5,7 +5,7 @@ import { HANDSHAKE_MS, UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_PER_ADDRESS 
 import { addressKey, closeServer, listenOn, plainAddress } from '../net/index.ts'
 import { TUNNEL_ALPN } from '../protocol/index.ts'
 import { type Keys, tunnelContext } from './tls.ts'
-import { WaitingList } from './waiting-list.ts'
+import { WaitingList, type WaitingListOptions } from './waiting-list.ts'
 
 export interface TunnelListenerOptions<Peer> {
   keys: Keys
@@ -19,6 +19,14 @@ export interface TunnelListenerOptions<Peer> {
   accept(socket: TLSSocket, peer: Peer, authenticated: () => void): void
   /** Somebody who was no client: closed, and this is why. For a debug line. */
   turnedAway(address: string, why: string): void
+  /** Of those who have not proved themselves; for tests. */
+  bounds?: WaitingListOptions | undefined
+}
+
+const BOUNDS: WaitingListOptions = {
+  total: UNAUTHENTICATED_CONNECTIONS,
+  perAddress: UNAUTHENTICATED_PER_ADDRESS,
+  patience: HANDSHAKE_MS,
 }
 
 /**
@@ -29,15 +37,14 @@ export class TunnelListener<Peer> {
   readonly #options: TunnelListenerOptions<Peer>
   readonly #server: Server
   readonly #context: SecureContext
-  readonly #unauthenticated = new WaitingList<Socket>({
-    total: UNAUTHENTICATED_CONNECTIONS,
-    perAddress: UNAUTHENTICATED_PER_ADDRESS,
-    patience: HANDSHAKE_MS,
-  })
+  readonly #bounds: WaitingListOptions
+  readonly #unauthenticated: WaitingList<Socket>
   #timer: NodeJS.Timeout | undefined
 
   constructor(options: TunnelListenerOptions<Peer>) {
     this.#options = options
+    this.#bounds = options.bounds ?? BOUNDS
+    this.#unauthenticated = new WaitingList(this.#bounds)
     this.#context = tunnelContext(options.keys)
     this.#server = createServer({ noDelay: true }, this.#onConnection)
   }
@@ -82,7 +89,9 @@ export class TunnelListener<Peer> {
       requestCert: true,
       // The peer's certificate is self-signed; its key is checked by the owner, once the handshake has proved it.
       rejectUnauthorized: false,
-      ALPNProtocols: [TUNNEL_ALPN],
+      // Ours and nothing else: one who offers more is no client, but something that would talk to anybody.
+      ALPNCallback: ({ protocols }) =>
+        protocols.length === 1 && protocols[0] === TUNNEL_ALPN ? TUNNEL_ALPN : undefined,
     })
     const onError = (error: NodeJS.ErrnoException): void => drop(error.code ?? error.message)
     socket.on('error', onError)
@@ -113,7 +122,7 @@ export class TunnelListener<Peer> {
       raw.destroy()
       this.#options.turnedAway(
         plainAddress(raw.remoteAddress ?? 'unknown'),
-        `no login within ${HANDSHAKE_MS / 1000} s`,
+        `no login within ${this.#bounds.patience / 1000} s`,
       )
     }
     this.#arm()

@@ -69,7 +69,7 @@ export class RawPeer {
   ): Promise<RawPeer> {
     const socket = dialRawTls(port, identity, options)
     const peer = new RawPeer(socket)
-    await Promise.race([once(socket, 'secureConnect'), peer.closed])
+    await new Promise<void>((resolve) => socket.once('secureConnect', resolve).once('close', () => resolve()))
     return peer
   }
 
@@ -97,10 +97,7 @@ export class RawPeer {
   }
 
   /** The first message of a type, from the `from`-th message on. */
-  heard<T extends GatewayMessage['type']>(
-    type: T,
-    from = 0,
-  ): Promise<Extract<GatewayMessage, { type: T }>> {
+  heard<T extends GatewayMessage['type']>(type: T, from = 0): Promise<Extract<GatewayMessage, { type: T }>> {
     return this.messages.find(
       (message): message is Extract<GatewayMessage, { type: T }> => message.type === type,
       from,
@@ -134,7 +131,13 @@ export class RawPeer {
       const end = type === DATA ? 12 + length : 12
       if (held.length < end) return
       this.#held = held.subarray(end)
-      const one = { type, flags: held.readUInt16BE(2), id: held.readUInt32BE(4), length, body: held.subarray(12, end) }
+      const one = {
+        type,
+        flags: held.readUInt16BE(2),
+        id: held.readUInt32BE(4),
+        length,
+        body: held.subarray(12, end),
+      }
       this.frames.add(one)
       if (type === DATA && one.id === 1) this.#readControl(one.body)
     }
