@@ -1,9 +1,10 @@
 import { SPLICE_COPY_BYTES } from '../limits.ts'
 
 /**
- * Chunks that wait for a socket. Small ones are copied together: a peer that sends single bytes to a reader
- * that takes none would otherwise cost two hundred times what its window allows (an object and a view for
- * each byte), and each view would keep the tunnel's whole read alive.
+ * Chunks that wait for a socket, in order. Small ones that follow each other are copied together: a peer that
+ * sends single bytes to a reader that takes none would otherwise cost two hundred times what its window
+ * allows (an object and a view for each byte), and each view would keep the tunnel's whole read alive. One
+ * that comes alone is passed on as it is.
  */
 export class Backlog {
   /** Bytes that wait. */
@@ -11,11 +12,11 @@ export class Backlog {
   #chunks: Uint8Array[] = []
   /** First chunk that still waits. */
   #head = 0
-  /** Where small chunks go, and how much of it is used. */
-  #tail: Buffer | undefined
+  /** The last chunk while it may still grow: a small one of the giver's, or ours with `#used` bytes in it. */
+  #tail: Uint8Array | undefined
   #used = 0
 
-  /** Takes a view; the bytes are copied if they are few. */
+  /** Takes a view. */
   push(chunk: Uint8Array): void {
     const length = chunk.length
     if (length === 0) return
@@ -25,12 +26,21 @@ export class Backlog {
       this.#chunks.push(chunk)
       return
     }
-    if (this.#tail === undefined || this.#used + length > this.#tail.length) {
+    const tail = this.#tail
+    const used = this.#used
+    if (tail === undefined || used + length > SPLICE_COPY_BYTES) {
       this.#seal()
-      this.#tail = Buffer.allocUnsafeSlow(SPLICE_COPY_BYTES)
+      this.#tail = chunk
+      this.#used = length
+      return
     }
-    this.#tail.set(chunk, this.#used)
-    this.#used += length
+    if (used + length > tail.length) {
+      const joined = Buffer.allocUnsafeSlow(SPLICE_COPY_BYTES)
+      joined.set(tail)
+      this.#tail = joined
+    }
+    this.#tail?.set(chunk, used)
+    this.#used = used + length
   }
 
   /** Moves whole chunks to `out`, at least one and no more than `budget` bytes after that; returns their bytes. */
@@ -62,8 +72,9 @@ export class Backlog {
   }
 
   #seal(): void {
-    if (this.#tail === undefined) return
-    this.#chunks.push(this.#tail.subarray(0, this.#used))
+    const tail = this.#tail
+    if (tail === undefined) return
+    this.#chunks.push(tail.length === this.#used ? tail : tail.subarray(0, this.#used))
     this.#tail = undefined
     this.#used = 0
   }
