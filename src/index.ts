@@ -141,8 +141,7 @@ function serviceOf(target: Target, { name, type = 'http', port }: ForwardOptions
 }
 
 async function offer(service: ClientService, options: ForwardOptions): Promise<Forwarding> {
-  const { signal, log = pino({ level: 'silent' }) } = options
-  signal?.throwIfAborted()
+  const { signal, log = silent() } = options
   const state = await openState(
     resolveStatePath({ flag: options.state, env: process.env, uid: process.geteuid?.(), home: homedir() }),
     { create: options.invite !== undefined },
@@ -161,6 +160,7 @@ async function offer(service: ClientService, options: ForwardOptions): Promise<F
   const giveUp = (): void => void client.close()
   signal?.addEventListener('abort', giveUp, { once: true })
   try {
+    signal?.throwIfAborted()
     const remembered = secret === undefined ? undefined : rememberWhenEnrolled(client, state, entry)
     client.start()
     const [outcome] = await client.ready()
@@ -176,6 +176,11 @@ async function offer(service: ClientService, options: ForwardOptions): Promise<F
   } finally {
     signal?.removeEventListener('abort', giveUp)
   }
+}
+
+/** With a stream of its own: pino's usual one listens to the end of the process. */
+function silent(): Logger {
+  return pino({ level: 'silent' }, { write: () => undefined })
 }
 
 /** The gateway that is meant, and the secret of an invite that has not been used here. */
