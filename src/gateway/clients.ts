@@ -303,7 +303,7 @@ export class Clients {
 
   #onClosed(client: ConnectedClient, reason: TunnelError): void {
     const { log } = this.#options
-    this.errors.set(reason.code, (this.errors.get(reason.code) ?? 0) + 1)
+    if (reason.code !== 'closed') this.errors.set(reason.code, (this.errors.get(reason.code) ?? 0) + 1)
     const about = {
       name: client.name,
       key: client.key,
