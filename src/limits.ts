@@ -117,3 +117,107 @@ export const HELD_BYTES = 16 * KiB
  */
 export const HELD_VISITORS = 1_280
 export const HELD_PER_ROUTE = 1_024
+export const HELD_PER_ADDRESS = 256
+/** Held visitors let go per loop turn when their client is back: a stampede would fell it again. */
+export const RELEASE_PER_TURN = 32
+/** Visitors in all, and per address (IPv6: /64). */
+export const VISITORS = 16_384
+export const VISITORS_PER_ADDRESS = 1_024
+/** After an error answer, what a visitor still sends is read this long, so that the answer is not reset away. */
+export const APOLOGY_LINGER_MS = 2_000
+/** TCP keepalive on visitors and targets: finds a host that vanished without a word. */
+export const TCP_KEEPALIVE_MS = 60_000
+/** How often idle connections are looked for: a limit of seconds or minutes may be a second late. */
+export const IDLE_SWEEP_MS = 1_000
+/** A whole answer whose stream is gone is still given to a slow reader, until it takes nothing for this long. */
+export const LINGER_MS = 30_000
+/** Written to a visitor's or target's socket at a time while it is slow: a first window, so that credit flows back in steps. */
+export const SPLICE_WRITE_BYTES = 64 * KiB
+/** Chunks shorter than this are copied together while they wait for a slow socket; views would cost more than bytes. */
+export const SPLICE_COPY_BYTES = 4 * KiB
+/** Idle `http` visitors are let go; `tcp` ones never unless the service says so. */
+export const HTTP_IDLE_MS = 600_000
+/** Descriptors that visitors and targets never take: tunnels, listeners, state, admin. */
+export const RESERVED_DESCRIPTORS = 256
+
+// ── Client ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Back-off between dials, full jitter: BASE doubles to MAX, which is under HOLD_MS so that held visitors see the client back. */
+export const BACKOFF_BASE_MS = 250
+export const BACKOFF_MAX_MS = 5_000
+/** A tunnel that lasted this long resets the back-off. */
+export const BACKOFF_RESET_MS = 10_000
+/** A target that does not answer a dial. */
+export const TARGET_CONNECT_MS = 10_000
+/** Streams that a client serves, per service and in all. */
+export const STREAMS_PER_SERVICE = 8_192
+export const STREAMS_PER_CLIENT = 16_384
+/** A refused service is asked for again this often. */
+export const REFUSED_RETRY_MS = 60_000
+/** What goes wrong again and again is logged this often, with its count. */
+export const REPEATED_LOG_MS = 60_000
+/** A visitor whose target is done is looked at this often until its last bytes have left: a drain ends this much later. */
+export const FINISHING_POLL_MS = 50
+/** A process's own addresses are looked up this often, when visitors come: a laptop changes networks, not by the second. */
+export const OWN_ADDRESSES_MS = 5_000
+
+// ── Admin port ──────────────────────────────────────────────────────────────────────────────────────────
+
+/** A request to the admin port; it has no body worth waiting for. */
+export const ADMIN_REQUEST_MS = 5_000
+
+// ── State and local control ─────────────────────────────────────────────────────────────────────────────
+
+/** A local command that gets no answer in this time changes nothing. */
+export const LOCAL_CALL_MS = 5_000
+/** What may reach the disk late (who was last seen when) is written this long after it changed. */
+export const SIGHTINGS_WRITE_MS = 2_000
+/** One request or answer on a local control socket. */
+export const LOCAL_MESSAGE_BYTES = 4 * MiB
+/** Local control connections at once: commands come one by one. */
+export const LOCAL_CONNECTIONS = 64
+/** How often a command looks whether a lock is free again; others hold it for one write. */
+export const LOCK_POLL_MS = 25
+/** A state file that is read: all enrolled and all revoked keys, at 300 bytes each, fit. */
+export const STATE_FILE_BYTES = 64 * MiB
+/** Longest socket path; Node 20 silently cuts longer ones. */
+export const SOCKET_PATH_BYTES = 107
+/** A configuration file; larger ones are a mistake. */
+export const CONFIG_BYTES = 1 * MiB
+/** A changed configuration file is read when it has rested this long: editors and copies write in several steps. */
+export const CONFIG_SETTLE_MS = 200
+/** Tables within tables in a configuration file: no setting is deeper than half of this. */
+export const TOML_DEPTH = 16
+/** Longest duration that anybody may write: past a year it is a slip of the pen. */
+export const DURATION_MS_MAX = 365 * 24 * 3_600_000
+/** Longest timer of Node: past it they fire at once. Longer idle times become this, 24 days. */
+export const TIMER_MS_MAX = 2 ** 31 - 1
+/** The least `memory`: 128 stalled visitors at their first window, in both directions. */
+export const MEMORY_MIN_BYTES = 16 * MiB
+/** Invites that are alive at once, and machines that may be enrolled. */
+export const INVITES = 1_000
+export const ENROLLED_CLIENTS = 100_000
+export const INVITE_EXPIRES_MS = 24 * 3_600_000
+export const INVITE_USES_MAX = 10_000
+/** Addresses in an invite (IPv4, IPv6, a name, one spare), and bytes of each: the text stays one pasted line. */
+export const INVITE_ADDRESSES = 4
+export const INVITE_ADDRESS_BYTES = 255
+/** Text that is looked at as an invite: the longest one, and as much again of line breaks around and in it. */
+export const INVITE_TEXT_CHARACTERS = 4_096
+/** A spent invite is remembered this long past its expiry, so that whoever comes late is told why. */
+export const INVITE_REMEMBERED_MS = 7 * 24 * 3_600_000
+/** Revoked keys that are told so; the oldest are forgotten first and become unknown ones. */
+export const REVOKED_KEYS = 100_000
+/** Machines or state folders remembered per key: two already mean that it was copied. */
+export const INSTANCES_PER_KEY = 4
+/** Routes that one name owns: a full tunnel twice over. Each port keeps a listening socket while its owner is away. */
+export const ROUTES_PER_NAME = 2_000
+
+// ── Demo ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The demo's visitor asks this often, waits this long for an answer (longer than it is ever held), and reads this much of it. */
+export const DEMO_PING_MS = 1_000
+export const DEMO_WAIT_MS = 15_000
+export const DEMO_ANSWER_BYTES = 1 * KiB
+/** Only a browser can be under way when the demo ends. */
+export const DEMO_DRAIN_MS = 2_000
