@@ -8,10 +8,9 @@ import { MemoryBudget } from '../mux/index.ts'
 import { globalAddresses } from '../net/index.ts'
 import { type Lock, type State, serveLocal } from '../state/index.ts'
 import { TunnelListener } from '../transport/index.ts'
-import { Admin, type Gauge } from './admin.ts'
+import { Admin } from './admin.ts'
 import { Clients } from './clients.ts'
 import {
-  clientRows,
   GATEWAY_LOCK,
   GATEWAY_SOCKET,
   type GatewayRequest,
@@ -33,23 +32,6 @@ export interface GatewayOptions {
   identity: Identity
   version: string
   log: Logger
-}
-
-export interface GatewayStatus {
-  side: 'gateway'
-  clients: ReturnType<typeof clientRows>
-  routes: {
-    route: Route
-    owner: string
-    service?: string
-    type?: string
-    replicas: number
-    streams: number
-    held: number
-  }[]
-  streams: number
-  bytes: { in: number; out: number }
-  errors: Record<string, number>
 }
 
 /**
@@ -150,7 +132,7 @@ export class Gateway {
       accept: this.#clients.accept,
       turnedAway: (address, why) => log.debug({ address }, `turned away: ${why}`),
     })
-    this.#admin = new Admin({ ready: () => this.#ready, gauges: () => this.#gauges() })
+    this.#admin = new Admin({ ready: () => this.#ready, gauges: () => reportGauges(this.#reported) })
   }
 
   async start(): Promise<void> {
@@ -214,7 +196,7 @@ export class Gateway {
         return { route: request.route, name }
       }
       case 'clients':
-        return { clients: this.#clientRows() }
+        return { clients: reportClients(this.#reported) }
       case 'status':
         return this.status()
     }
@@ -234,30 +216,7 @@ export class Gateway {
   }
 
   status(): GatewayStatus {
-    const { authority } = this.#store
-    const live = new Map(this.#routes.snapshot().map((entry) => [entry.route, entry]))
-    const routes = authority.owners.map(({ route, name }) => {
-      const entry = live.get(route)
-      const replicas = entry?.replicas ?? []
-      const [first] = replicas
-      return {
-        route,
-        owner: name,
-        ...(first === undefined ? {} : { service: first.service, type: first.type }),
-        replicas: replicas.filter((replica) => replica.tunnel.usable).length,
-        streams: replicas.reduce((sum, replica) => sum + replica.active, 0),
-        held: this.#visitors.held(route),
-      }
-    })
-    const errors = Object.fromEntries([...this.#clients.errors, ...this.#visitors.errors])
-    return {
-      side: 'gateway',
-      clients: this.#clientRows(),
-      routes,
-      streams: this.#visitors.served,
-      bytes: this.#visitors.bytes,
-      errors,
-    }
+    return reportStatus(this.#reported)
   }
 
   /**
@@ -347,87 +306,15 @@ export class Gateway {
       : `http://${formatAddress({ host, port })}`
   }
 
-  #clientRows(): ReturnType<typeof clientRows> {
-    const live = new Map<Pin, ConnectedClient>()
-    for (const client of this.#clients.all) live.set(client.key, client)
-    const copied = new Set(this.#clients.copiedKeys)
-    return clientRows(this.#store, (key) => {
-      const client = live.get(key)
-      return client === undefined
-        ? undefined
-        : { address: client.tunnel.remoteAddress, instance: client.instance, copied: copied.has(key) }
-    })
-  }
-
-  #gauges(): Gauge[] {
-    const { bytes, errors } = this.#visitors
-    const routes = this.#routes.snapshot()
-    const perRoute = (of: (entry: (typeof routes)[number]) => number): Gauge['values'] =>
-      routes.map((entry) => ({ labels: { route: entry.route }, value: of(entry) }))
-    const counted = [...this.#clients.errors, ...errors].map(([code, value]) => ({ labels: { code }, value }))
-    return [
-      {
-        name: 'blindgate_tunnels',
-        help: 'Tunnels of clients that are logged in.',
-        type: 'gauge',
-        values: [{ value: this.#clients.all.size }],
-      },
-      {
-        name: 'blindgate_unauthenticated',
-        help: 'Connections that have not logged in.',
-        type: 'gauge',
-        values: [{ value: this.#listener.waiting }],
-      },
-      {
-        name: 'blindgate_visitors',
-        help: 'Visitors that are connected.',
-        type: 'gauge',
-        values: [{ value: this.#visitors.size }],
-      },
-      {
-        name: 'blindgate_held_visitors',
-        help: 'Visitors that wait for a client.',
-        type: 'gauge',
-        values: [{ value: this.#visitors.heldAll }],
-      },
-      {
-        name: 'blindgate_visitors_total',
-        help: 'Visitors since the start.',
-        type: 'counter',
-        values: [{ value: this.#visitors.total }],
-      },
-      {
-        name: 'blindgate_bytes_in_total',
-        help: 'Bytes from visitors.',
-        type: 'counter',
-        values: [{ value: bytes.in }],
-      },
-      {
-        name: 'blindgate_bytes_out_total',
-        help: 'Bytes to visitors.',
-        type: 'counter',
-        values: [{ value: bytes.out }],
-      },
-      {
-        name: 'blindgate_unread_bytes',
-        help: 'Received from clients and not yet taken by visitors.',
-        type: 'gauge',
-        values: [{ value: this.#memory.unread }],
-      },
-      {
-        name: 'blindgate_route_replicas',
-        help: 'Clients that serve a route.',
-        type: 'gauge',
-        values: perRoute((entry) => entry.replicas.length),
-      },
-      {
-        name: 'blindgate_route_streams',
-        help: 'Visitors of a route being served.',
-        type: 'gauge',
-        values: perRoute((entry) => entry.replicas.reduce((sum, replica) => sum + replica.active, 0)),
-      },
-      { name: 'blindgate_errors_total', help: 'What went wrong, by code.', type: 'counter', values: counted },
-    ]
+  get #reported(): Reported {
+    return {
+      store: this.#store,
+      routes: this.#routes,
+      clients: this.#clients,
+      visitors: this.#visitors,
+      memory: this.#memory,
+      unauthenticated: this.#listener.waiting,
+    }
   }
 }
 

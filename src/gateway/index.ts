@@ -8,4 +8,5 @@ export {
   gatewayCommand,
   type InviteAnswer,
 } from './commands.ts'
-export { type Gateway, type GatewayOptions, type GatewayStatus, startGateway } from './gateway.ts'
+export { type Gateway, type GatewayOptions, startGateway } from './gateway.ts'
+export type { GatewayStatus } from './report.ts'
