@@ -15,7 +15,9 @@ export interface Gauge {
   help: string
   /** A count that only grows, or a state. */
   type: 'counter' | 'gauge'
-  values: readonly { labels?: Readonly<Record<string, string>>; value: number }[]
+  /** The one label that tells the values apart; none where there is one value. */
+  label?: string
+  values: readonly { is?: string; value: number }[]
 }
 
 const TEXT = { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' }
@@ -83,7 +85,7 @@ async function metricsOf(shown: Shown): Promise<() => Promise<string>> {
   collectDefaultMetrics({ register: registry, prefix: 'blindgate_' })
   const made = new Map<string, InstanceType<typeof Gauge> | InstanceType<typeof Counter>>()
   return () => {
-    for (const { name, help, type, values } of shown.gauges()) {
+    for (const { name, help, type, label, values } of shown.gauges()) {
       let metric = made.get(name)
       if (metric === undefined) {
         const Kind = type === 'counter' ? Counter : Gauge
@@ -91,12 +93,12 @@ async function metricsOf(shown: Shown): Promise<() => Promise<string>> {
           name,
           help,
           registers: [registry],
-          labelNames: Object.keys(values[0]?.labels ?? {}),
+          labelNames: label === undefined ? [] : [label],
         })
         made.set(name, metric)
       }
       metric.reset()
-      for (const { labels, value } of values) metric.inc(labels ?? {}, value)
+      for (const { is = '', value } of values) metric.inc(label === undefined ? {} : { [label]: is }, value)
     }
     return registry.metrics()
   }

@@ -20,6 +20,7 @@ import {
 import type { ConnectedClient } from './connected-client.ts'
 import { inviteAddress } from './invite-address.ts'
 import { Registrar, refusal } from './registrar.ts'
+import { type GatewayStatus, type Reported, reportClients, reportGauges, reportStatus } from './report.ts'
 import { DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
 import { Routes } from './routes.ts'
 import { Store } from './store.ts'

@@ -96,7 +96,8 @@ export function reportGauges(reported: Reported): Gauge[] {
     name: `blindgate_route_${name}`,
     type: 'gauge',
     help,
-    values: routes.map((entry) => ({ labels: { route: entry.route }, value: of(entry) })),
+    label: 'route',
+    values: routes.map((entry) => ({ is: entry.route, value: of(entry) })),
   })
   return [
     one('tunnels', 'gauge', 'Tunnels of clients that are logged in.', clients.all.size),
@@ -115,7 +116,8 @@ export function reportGauges(reported: Reported): Gauge[] {
       name: 'blindgate_errors_total',
       type: 'counter',
       help: 'What went wrong, by code.',
-      values: Array.from(errorsOf(reported), ([code, value]) => ({ labels: { code }, value })),
+      label: 'code',
+      values: Array.from(errorsOf(reported), ([code, value]) => ({ is: code, value })),
     },
   ]
 }
