@@ -112,11 +112,11 @@ export class Running {
   #said({ out = '', err = '' }: { out?: string; err?: string }): void {
     this.out += out
     this.err += err
-    for (const look of [...this.#watchers]) look()
+    for (const look of this.#watchers) look()
   }
 }
 
-function withResolvers<T>(): { promise: Promise<T>; resolve(value: T): void } {
+function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
   let resolve!: (value: T) => void
   const promise = new Promise<T>((done) => {
     resolve = done
