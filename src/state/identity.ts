@@ -1,4 +1,4 @@
-import { userError } from '../errors.ts'
+import { TunnelError, userError } from '../errors.ts'
 import { createIdentity, type Identity, readIdentity } from '../identity/index.ts'
 import type { State } from './state.ts'
 
@@ -34,5 +34,11 @@ async function keptIdentity(state: State, role: 'gateway' | 'client'): Promise<I
       `${state.path}/${role}.crt is missing: restore it from a backup, or move ${role}.key away to become a new machine`,
     )
   }
-  return readIdentity(key.toString(), certificate.toString())
+  try {
+    return readIdentity(key.toString(), certificate.toString())
+  } catch (error) {
+    // It knows texts; whoever reads the error needs to know which files.
+    if (!(error instanceof TunnelError)) throw error
+    throw userError(error.code, `${state.path}/${role}.key and .crt: ${error.message}`)
+  }
 }

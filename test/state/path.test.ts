@@ -79,7 +79,10 @@ describe('the identity of a role', () => {
     const { key } = await identityIn(state, 'client')
     const { certificate } = await identityIn(state, 'gateway')
     await state.write('client.crt', certificate)
-    await expect(identityIn(state, 'client')).rejects.toMatchObject({ code: 'state_invalid' })
+    await expect(identityIn(state, 'client')).rejects.toMatchObject({
+      code: 'state_invalid',
+      message: expect.stringContaining(`${state.path}/client.key and .crt: `) as string,
+    })
     await state.remove('client.crt')
     await expect(identityIn(state, 'client')).rejects.toMatchObject({
       code: 'state_invalid',
