@@ -16,6 +16,7 @@ import {
   YAMUX_WINDOW_BYTES,
 } from '../limits.ts'
 import { type MemoryBudget, type Millis, Session, type Stream, type StreamSink } from '../mux/index.ts'
+import { plainAddress } from '../net/index.ts'
 import { type ClientMessage, ControlReader, encodeControl, type GatewayMessage } from '../protocol/index.ts'
 import { Liveness } from './liveness.ts'
 
@@ -74,7 +75,7 @@ export class Tunnel {
     this.role = options.role
     this.handler = handler
     this.#socket = socket
-    this.remoteAddress = socket.remoteAddress ?? 'unknown'
+    this.remoteAddress = plainAddress(socket.remoteAddress ?? 'unknown')
     const now = performance.now()
     this.#messageTokensAt = now
     this.#liveness = new Liveness(KEEPALIVE_SECONDS * 1000, now)
@@ -115,6 +116,11 @@ export class Tunnel {
 
   get closed(): boolean {
     return this.#closed !== undefined
+  }
+
+  /** Its end is under way, or over: nothing is opened, nothing the peer says is heard any more. */
+  get ending(): boolean {
+    return this.#ending || this.#closed !== undefined
   }
 
   /** Asked for a sign of life by `probe` and silent since: gets no new streams. */
@@ -193,12 +199,15 @@ export class Tunnel {
     })
   }
 
-  /** Orderly: what is queued leaves, then GoAway(0), then the connection closes. Streams still open are reset. */
-  end(reason?: TunnelError): void {
+  /**
+   * Orderly: what is queued leaves, then GoAway(0), or (1) with a `reason`, then the connection closes. Streams still
+   * open are reset. A peer that does not take all this within `patience` is cut.
+   */
+  end(reason?: TunnelError, patience: Millis = ORDERLY_CLOSE_MS): void {
     if (this.#closed || this.#ending) return
     this.#ending = true
     this.session.goAway(reason === undefined ? 0 : 1)
-    this.#closeTimer = setTimeout(() => this.#finish(this.#endReason()), ORDERLY_CLOSE_MS)
+    this.#closeTimer = setTimeout(() => this.#finish(this.#endReason()), patience)
     this.#closeTimer.unref()
     this.#why ??= reason ?? new TunnelError('closed', { scope: 'tunnel', detail: 'the tunnel was closed' })
     this.#scheduleFlush()
@@ -231,7 +240,7 @@ export class Tunnel {
   }
 
   #onStream = (stream: Stream): void => {
-    if (this.role === 'gateway' && this.#control === undefined) {
+    if (this.role === 'gateway' && this.#control === undefined && stream.id === 1) {
       this.#control = stream
       stream.sink = this.#controlSink
       return
@@ -252,13 +261,14 @@ export class Tunnel {
   readonly #controlSink: StreamSink = {
     data: (stream, chunk) => {
       stream.consume(chunk.length)
+      if (this.#ending) return
       try {
         const before = this.#reader.received
         const messages = this.#reader.push(chunk)
         // Those of a type that nobody here knows count too.
         this.#countMessages(this.#reader.received - before)
         for (const message of messages) {
-          if (this.#closed) return
+          if (this.ending) return
           this.handler.message(message)
         }
       } catch (error) {
