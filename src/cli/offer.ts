@@ -76,10 +76,9 @@ export async function drainMsOf(flag: string | undefined, fileMs?: number): Prom
 }
 
 /** Starts the client and prints its answers. Rejects when there is nothing left to offer. */
-function served(client: Client, { gateways, json, quick }: Offer): Promise<never> {
+function served(client: Client, { json, quick }: Offer): Promise<never> {
   return new Promise((_resolve, reject: (error: TunnelError) => void) => {
     const printed = new Set<string>()
-    let failed = 0
     client.on('service', (outcome) => {
       if (outcome.error !== undefined && quick) reject(refusedError(outcome))
       for (const line of outcomeLines(outcome, { terminal: answer.terminal, json })) {
@@ -89,8 +88,7 @@ function served(client: Client, { gateways, json, quick }: Offer): Promise<never
       }
     })
     client.on('failed', (error) => {
-      failed += 1
-      if (failed === gateways.length) reject(error)
+      if (client.hopeless) reject(error)
     })
     client.start()
   })

@@ -41,7 +41,7 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
     file: config,
     async reload(client) {
       const changed = await loadClientFile(config)
-      client.update(changed.services)
+      client.update(changed.services, await gatewaysOf(changed, state, config))
       log.info(`${config} is in force: ${changed.services.length} services`)
     },
   })

@@ -4,8 +4,8 @@ import { totalmem } from 'node:os'
 import type { Logger } from 'pino'
 import { parseRemote } from '../config/index.ts'
 import { TunnelError, userError } from '../errors.ts'
-import type { Identity } from '../identity/index.ts'
-import { DRAIN_MS_MAX } from '../limits.ts'
+import { type Identity, samePin } from '../identity/index.ts'
+import { DRAIN_MS, DRAIN_MS_MAX } from '../limits.ts'
 import { MemoryBudget, type Millis } from '../mux/index.ts'
 import type { State } from '../state/index.ts'
 import { tunnelContext } from '../transport/index.ts'
@@ -58,10 +58,12 @@ type Phase = 'made' | 'started' | 'closed'
  * throws out of an event of the network; what can never work is a `failed` event.
  */
 export class Client extends EventEmitter<ClientEvents> {
-  readonly #options: ClientOptions
   readonly #log: Logger
   readonly #serving: Serving
-  readonly #connectors: Connector[]
+  readonly #connectorTo: (entry: GatewayEntry, secret?: string) => Connector
+  #connectors: Connector[]
+  /** Of gateways that an update left out, until their last visitors have gone. */
+  readonly #retired = new Set<Connector>()
   readonly #outcomes: Outcomes
   readonly #tally = new Tally()
   readonly #losses = new Repeats()
@@ -81,14 +83,10 @@ export class Client extends EventEmitter<ClientEvents> {
   constructor(options: ClientOptions) {
     super()
     const { gateways, log, identity, version, instance, state } = options
-    if (gateways.length === 0) {
-      throw userError('config_invalid', 'no gateway to dial: run `blindgate join` with an invite first')
-    }
-    for (const { addresses } of gateways) for (const address of addresses) parseRemote(address)
+    checkGateways(gateways)
     if (options.enroll !== undefined && gateways.length !== 1) {
       throw userError('config_invalid', 'an invite is for one gateway: enroll at one at a time')
     }
-    this.#options = options
     this.#log = log
     this.#services = servicesByName(options.services, gateways)
     this.#serving = new Serving({ log, tally: this.#tally })
@@ -97,21 +95,20 @@ export class Client extends EventEmitter<ClientEvents> {
     const context = tunnelContext(identity)
     const memory = new MemoryBudget(options.memoryBytes ?? defaultMemoryBytes())
     const introduction = { version, instance, process: randomBytes(16).toString('hex') }
-    this.#connectors = gateways.map(
-      (entry) =>
-        new Connector({
-          entry,
-          context,
-          introduction,
-          secret: options.enroll?.secret,
-          offers: offersFor(entry, this.#services.values()),
-          serving: this.#serving,
-          memory,
-          random: options.random ?? Math.random,
-          log,
-          owner: this.#owner,
-        }),
-    )
+    this.#connectorTo = (entry, secret) =>
+      new Connector({
+        entry,
+        context,
+        introduction,
+        secret,
+        offers: offersFor(entry, this.#services.values()),
+        serving: this.#serving,
+        memory,
+        random: options.random ?? Math.random,
+        log,
+        owner: this.#owner,
+      })
+    this.#connectors = gateways.map((entry) => this.#connectorTo(entry, options.enroll?.secret))
     this.#status = state === undefined ? undefined : new StatusSocket(state, () => this.status(), log)
   }
 
@@ -135,10 +132,18 @@ export class Client extends EventEmitter<ClientEvents> {
     })
   }
 
-  /** Replaces the services. What did not change goes on undisturbed; streams of what is gone may finish. */
-  update(services: ClientService[]): void {
-    this.#services = servicesByName(services, this.#options.gateways)
+  /**
+   * Replaces the services, and with `gateways` where they are offered. What did not change goes on undisturbed;
+   * visitors of what is gone may finish, by a gateway that is gone for 30 s. Throws `config_invalid`, and then nothing has changed.
+   */
+  update(
+    services: ClientService[],
+    gateways: GatewayEntry[] = this.#connectors.map(({ entry }) => entry),
+  ): void {
+    checkGateways(gateways)
+    this.#services = servicesByName(services, gateways)
     this.#serving.services = this.#services
+    this.#dialOnly(gateways)
     for (const connector of this.#connectors) {
       connector.want(offersFor(connector.entry, this.#services.values()))
       this.#outcomes.prune(connector)
@@ -146,6 +151,27 @@ export class Client extends EventEmitter<ClientEvents> {
       this.#owner.answered(connector, [...this.#services.keys()])
     }
     this.#tellReaders()
+  }
+
+  #dialOnly(gateways: readonly GatewayEntry[]): void {
+    const before = this.#connectors
+    this.#connectors = gateways.map(
+      (entry) => before.find((connector) => sameGateway(connector.entry, entry)) ?? this.#connectorTo(entry),
+    )
+    for (const connector of before) {
+      if (this.#connectors.includes(connector)) continue
+      this.#outcomes.forget(connector)
+      this.#welcomed.delete(connector)
+      this.#retired.add(connector)
+      void connector.retire(DRAIN_MS).then(() => this.#retired.delete(connector))
+    }
+    if (this.#phase !== 'started') return
+    for (const connector of this.#connectors) if (!before.includes(connector)) connector.start()
+  }
+
+  /** No gateway is left that could ever work. */
+  get hopeless(): boolean {
+    return this.#connectors.every(({ failure }) => failure !== undefined)
   }
 
   /** Ends without cutting anybody for `ms` at most: no new visitors, active ones finish, then `close`. */
@@ -170,7 +196,8 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#phase = 'closed'
     this.#tellReaders()
     this.#serving.close()
-    await Promise.all([...this.#connectors.map((connector) => connector.close()), this.#status?.close()])
+    const connectors = [...this.#connectors, ...this.#retired]
+    await Promise.all([...connectors.map((connector) => connector.close()), this.#status?.close()])
   }
 
   status(): ClientStatus {
@@ -251,6 +278,17 @@ export class Client extends EventEmitter<ClientEvents> {
       this.#tellReaders()
     },
   }
+}
+
+function checkGateways(gateways: readonly GatewayEntry[]): void {
+  if (gateways.length === 0) {
+    throw userError('config_invalid', 'no gateway to dial: run `blindgate join` with an invite first')
+  }
+  for (const { addresses } of gateways) for (const address of addresses) parseRemote(address)
+}
+
+function sameGateway(a: GatewayEntry, b: GatewayEntry): boolean {
+  return samePin(a.pin, b.pin) && a.addresses.join() === b.addresses.join()
 }
 
 /** A quarter of RAM; in a container, of what it may use. */

@@ -74,7 +74,7 @@ export class Connector implements LinkOwner {
   /** Said by `connected`, and not taken back: a tunnel stands, if only one that its gateway wants left. */
   #connected = false
   #closing = false
-  #whenEmpty: (() => void) | undefined
+  readonly #whenEmpty: (() => void)[] = []
 
   constructor(options: ConnectorOptions) {
     this.entry = options.entry
@@ -113,11 +113,25 @@ export class Connector implements LinkOwner {
     for (const link of this.#links) link.drain(ms)
   }
 
+  /** As `drain`, and each tunnel ends with its last visitor, after `ms` at the latest. Resolves when all have. */
+  async retire(ms: Millis): Promise<void> {
+    this.#stopDialling()
+    for (const link of this.#links) link.retire(ms)
+    await this.#empty()
+  }
+
   /** Ends every tunnel orderly, what is queued first; resolves when they are closed. */
   async close(): Promise<void> {
     this.#stopDialling()
     for (const link of this.#links) link.tunnel?.end()
-    if (this.#links.size > 0) await new Promise<void>((resolve) => (this.#whenEmpty = resolve))
+    await this.#empty()
+  }
+
+  #empty(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#links.size === 0) resolve()
+      else this.#whenEmpty.push(resolve)
+    })
   }
 
   #stopDialling(): void {
@@ -299,7 +313,7 @@ export class Connector implements LinkOwner {
 
   closed(link: Link, reason: TunnelError): void {
     this.#links.delete(link)
-    if (this.#links.size === 0) this.#whenEmpty?.()
+    if (this.#links.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve()
     const counted = this.#live.get(link.id) === link
     if (counted) this.#live.delete(link.id)
     if (this.#closing || this.failure !== undefined) return

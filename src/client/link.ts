@@ -96,6 +96,14 @@ export class Link implements TunnelHandler, Origin {
     this.tunnel?.send({ type: 'drain', deadlineMs: ms })
   }
 
+  /** Drains, and ends with its last visitor, after `ms` at the latest. */
+  retire(ms: Millis): void {
+    this.drain(ms)
+    this.#replaced = true
+    this.#leave(ms)
+    this.#endIfLeft()
+  }
+
   // ── The visitors ──────────────────────────────────────────────────────────────────────────────────────
 
   stream(stream: Stream): void {

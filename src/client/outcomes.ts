@@ -45,6 +45,12 @@ export class Outcomes {
     for (const name of known?.keys() ?? []) if (!connector.offers(name)) known?.delete(name)
   }
 
+  /** Forgets a gateway. */
+  forget(connector: Connector): void {
+    this.#known.delete(connector)
+    this.#warned.delete(connector)
+  }
+
   #now(connector: Connector, service: ClientService): ServiceOutcome | undefined {
     const { gateway, host } = connector
     const { name, type } = service
