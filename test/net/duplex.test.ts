@@ -322,8 +322,8 @@ describe('a Node http server that is fed with duplexes', () => {
 
   it('ends the connection of a handler that destroys it', async () => {
     server.on('request', (req, res) => {
-      res.write('half')
-      req.socket.destroySoon()
+      // Once it is written: newer Nodes keep it back for the turn, and lose it, with a net.Socket too.
+      res.write('half', () => req.socket.destroySoon())
     })
     const visitor = await visit()
     visitor.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
