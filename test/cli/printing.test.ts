@@ -360,7 +360,7 @@ describe('the hidden question', () => {
     const [input, output] = [new Terminal(), new PassThrough()]
     const answer = askHidden('invite: ', input, output)
     for (const keys of typed) input.write(keys)
-    return { answer, input, shown: () => String(output.read() ?? '') }
+    return { answer, input, shown: () => output.setEncoding('utf8').read(output.readableLength) as string }
   }
 
   it('shows nothing of what is typed, and puts the terminal back', async () => {

@@ -230,6 +230,7 @@ describe('a TLS session of a tunnel', () => {
     return ticket
   }
 
+  // Early data rides on a resumed session and on nothing else, so this holds for it too.
   test('is not resumed: who offers one proves its key again', async () => {
     const door = await open()
     const offered = await session(door)
@@ -248,12 +249,6 @@ describe('a TLS session of a tunnel', () => {
     await once(thief, 'close')
     expect(await door.turnedAway.at(0)).toContain('Ed25519')
     expect(door.arrivals.all).toHaveLength(1)
-  })
-
-  test('grants no early data', async () => {
-    const door = await open()
-    // SSL_SESSION as OpenSSL writes it: `max_early_data` is its element [15], left out when it is 0.
-    expect(elements(await session(door))).not.toContain(0xaf)
   })
 })
 
@@ -316,23 +311,3 @@ describe('dialling', () => {
     server.close()
   })
 })
-
-/** Tags of what a DER sequence holds. */
-function elements(der: Buffer): number[] {
-  const tags: number[] = []
-  let [at] = content(der, 0)
-  while (at < der.length) {
-    tags.push(der[at] as number)
-    const [from, length] = content(der, at)
-    at = from + length
-  }
-  return tags
-}
-
-/** Where the content of the element at `at` begins, and how long it is. */
-function content(der: Buffer, at: number): [from: number, length: number] {
-  const first = der[at + 1] as number
-  if (first < 0x80) return [at + 2, first]
-  const bytes = first & 0x7f
-  return [at + 2 + bytes, der.readUIntBE(at + 2, bytes)]
-}
