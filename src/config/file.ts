@@ -4,7 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import type { z } from 'zod'
 import { type TunnelError, userError } from '../errors.ts'
 import { CONFIG_BYTES } from '../limits.ts'
-import { explain } from './schema.ts'
+import { causes, explain } from './schema.ts'
 import { type KeyPath, type Problem, readToml } from './toml.ts'
 
 /** What a schema alone cannot say: called with the typed value, complains about the key at a path. */
@@ -24,7 +24,10 @@ export async function loadFile<T>(path: string, schema: z.ZodType<T>, check: Che
   }
   const parsed = schema.safeParse(document.value)
   if (parsed.success) check(parsed.data, complain)
-  else for (const issue of parsed.error.issues) explain(schema, document.value, issue, complain)
+  else {
+    for (const issue of causes(document.value, parsed.error.issues))
+      explain(schema, document.value, issue, complain)
+  }
   // One at a time, from the top: the rest may be its consequence.
   const [first] = problems.sort((a, b) => a.line - b.line)
   if (first !== undefined) throw mistake(path, first)

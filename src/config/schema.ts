@@ -49,6 +49,17 @@ export function notYet(what: string, advice: string) {
     .optional()
 }
 
+/** Without what a misspelt key is the cause of: a key that is missing where an unknown one stands. */
+export function causes(document: unknown, issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue[] {
+  const nameOfTable = (path: KeyPath): string => JSON.stringify(path)
+  const misspelt = new Set(
+    issues.filter(({ code }) => code === 'unrecognized_keys').map(({ path }) => nameOfTable(path)),
+  )
+  return issues.filter(
+    ({ path }) => valueAt(document, path) !== undefined || !misspelt.has(nameOfTable(path.slice(0, -1))),
+  )
+}
+
 /** Hands each mistake of an issue to `complain`, in words that name the key and what to write. */
 export function explain(
   schema: z.ZodType,

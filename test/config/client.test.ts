@@ -78,6 +78,8 @@ idle_timeout = "1h"
 
   it.each([
     [service('prot = 1'), '4: unknown key "prot" in [[service]]: did you mean "port"?'],
+    // Not that "type" is missing: it is there, and misspelt.
+    ['[[service]]\ntipe = "tcp"\ntarget = "1"', '2: unknown key "tipe" in [[service]]: did you mean "type"?'],
     [
       service('idle-timeout = "1s"'),
       '4: unknown key "idle-timeout" in [[service]]: did you mean "idle_timeout"?',
