@@ -48,19 +48,24 @@ export class VisitorPorts {
     server.on('error', (error) => log.error({ err: error, route }, 'a visitors’ port has a problem'))
     this.#open.set(route, server)
     // All may have been closed while it opened.
-    if (this.#closed) this.close(route)
+    if (this.#closed) this.#close(route)
     return bound
   }
 
-  /** No new visitors; those who are here stay. */
+  /** Closes the port of a `tcp` route; those who are here stay. The visitors' HTTP port is the gateway's own, whoever owns the route. */
   close(route: Route): void {
-    this.#open.get(route)?.close()
-    this.#open.delete(route)
+    if (parseRoute(route).kind === 'tcp') this.#close(route)
   }
 
+  /** No new visitors. */
   closeAll(): void {
     this.#closed = true
-    for (const route of Array.from(this.#open.keys())) this.close(route)
+    for (const route of Array.from(this.#open.keys())) this.#close(route)
+  }
+
+  #close(route: Route): void {
+    this.#open.get(route)?.close()
+    this.#open.delete(route)
   }
 }
 
