@@ -116,8 +116,12 @@ export class Client extends EventEmitter<ClientEvents> {
   start(): void {
     if (this.#phase !== 'made') return
     this.#phase = 'started'
-    this.#status?.open()
-    for (const connector of this.#connectors) connector.start()
+    const dial = (): void => {
+      if (this.#phase === 'started') for (const connector of this.#connectors) connector.start()
+    }
+    // Whoever has seen a URL finds the process that serves it.
+    if (this.#status === undefined) dial()
+    else void this.#status.open().then(dial)
   }
 
   /**

@@ -19,8 +19,10 @@ export class StatusSocket {
     this.#log = log
   }
 
-  open(): void {
+  /** Resolves when it can be asked, or never can. */
+  async open(): Promise<void> {
     this.#opening ??= this.#open()
+    await this.#opening
   }
 
   async close(): Promise<void> {
@@ -30,7 +32,7 @@ export class StatusSocket {
 
   async #open(): Promise<{ close(): Promise<void> } | undefined> {
     made += 1
-    const name = made === 1 ? `client-${process.pid}.sock` : `client-${process.pid}-${made}.sock`
+    const name = made === 1 ? `client-${process.pid}` : `client-${process.pid}-${made}`
     try {
       return await serveLocal(this.#state.socketPath(name), (request) => this.#answer(request))
     } catch (error) {

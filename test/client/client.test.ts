@@ -74,6 +74,30 @@ describe('a client', () => {
     await expect(world.client([], [])).rejects.toMatchObject({ code: 'config_invalid' })
   })
 
+  it('changes its gateways: a new one is dialled, one that is gone keeps its visitors until they have gone', async () => {
+    const [first, second] = [await world.gateway(), await world.gateway()]
+    const echo = await world.echo()
+    const { client, tunnel } = await world.serving([first], [service('web', echo.port)])
+    const visit = tunnel.visit('web')
+    visit.write('one')
+    await visit.received('one')
+    client.update([service('web', echo.port)], [{ addresses: [second.address], pin: second.pin }])
+    const other = await second.tunnel()
+    const late = other.visit('web')
+    late.write('two')
+    await late.received('two')
+    // The old gateway is told to send nobody more; who is there goes on.
+    await tunnel.messages.find(({ type }) => type === 'drain')
+    visit.write(' more')
+    await visit.received('one more')
+    visit.stream.end()
+    await tunnel.closed
+    expect(client.status().gateways.map(({ address }) => address)).toEqual([second.address])
+    expect(client.hopeless).toBe(false)
+    late.stream.reset()
+    await client.close()
+  })
+
   it('changes its services without touching what stayed', async () => {
     const gateway = await world.gateway()
     const [echo, other] = [await world.echo(), await world.target((socket) => socket.end('other'))]
