@@ -2,6 +2,7 @@ import { exitCodeOf, failureLine, isBug } from './failure.ts'
 import { levelOf } from './globals.ts'
 import { answer, notes, stdoutIsUnread } from './output.ts'
 import { createProgram } from './program.ts'
+import { terminalIsGone } from './running.ts'
 
 /** Runs one command line to its end, and ends the process with its exit code: 0 done, 1 it failed, 2 wrong usage. */
 export async function run(args: readonly string[]): Promise<void> {
@@ -35,5 +36,9 @@ async function fail(error: unknown, typed: readonly string[], debug: boolean): P
 
 /** A command that is done has nothing left to wait for, whatever a dependency may still hold. */
 function exit(code: number): void {
-  answer.flushed(() => process.exit(code))
+  answer.flushed(() => {
+    // Node aborts when it cannot put a terminal back that is gone; this is what the system does to others then.
+    if (terminalIsGone()) process.kill(process.pid, 'SIGHUP')
+    process.exit(code)
+  })
 }

@@ -29,7 +29,7 @@ export async function untilEnded(
   service: Service,
   log: Logger,
   signals: Signals = process,
-  hungUp: () => boolean = terminalWatch(),
+  hungUp: () => boolean = terminalIsGone,
 ): Promise<void> {
   let stopping = false
   let listeners: [NodeJS.Signals, () => void][] = []
@@ -91,8 +91,9 @@ export async function reloaded(service: Pick<Service, 'reload'>, log: Logger): P
   }
 }
 
-/** For a process that began on a terminal: tells whether that is gone. */
-function terminalWatch(): () => boolean {
-  const begun = [0, 1, 2].filter((descriptor) => isatty(descriptor))
-  return () => begun.length > 0 && begun.every((descriptor) => !isatty(descriptor))
+const begunOn = [0, 1, 2].filter((descriptor) => isatty(descriptor))
+
+/** The terminal that this process began on is closed. */
+export function terminalIsGone(): boolean {
+  return begunOn.length > 0 && begunOn.every((descriptor) => !isatty(descriptor))
 }

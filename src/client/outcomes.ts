@@ -81,7 +81,8 @@ export class Outcomes {
       this.#log.warn({ gateway, service, code: error.code }, text)
     } else {
       const urls = outcome.urls.join(' ')
-      this.#log.info({ gateway, service, target }, `service "${service}": ${urls || 'no URL'} → ${target}`)
+      // Whoever runs the client prints it as its answer; a log that says it too is noise beside that.
+      this.#log.debug({ gateway, service, target }, `service "${service}": ${urls || 'no URL'} → ${target}`)
     }
   }
 
