@@ -129,6 +129,9 @@ func (c *client) tunnel(ctx context.Context) error {
 		if err == nil {
 			return c.serve(ctx, conn, address)
 		}
+		if errors.Is(err, errFinal) {
+			return err
+		}
 		failures = append(failures, fmt.Errorf("%s: %w", address, err))
 	}
 	return errors.Join(failures...)

@@ -150,7 +150,7 @@ func (c *client) serve(ctx context.Context, conn *tls.Conn, address string) erro
 				t.learn(m.Services)
 			case *results: // registered, withdrawn
 				t.learn(m.Services)
-			case *drain: // section 6: dial anew, and end here with the last stream
+			case *drain: // section 6; a client that cares waits for the other tunnel before it ends this one
 				go t.leave(clamped(m.DeadlineMs, 0, 600_000, time.Millisecond), false)
 				return errors.New("the gateway drains")
 			case *reject:
@@ -260,6 +260,7 @@ func (t *tunnel) leave(deadline time.Duration, ours bool) {
 	if ours {
 		t.draining.Store(true)
 		t.send(object{"type": "drain", "deadlineMs": deadline.Milliseconds()})
+		t.session.Ping() // what was under way has come by then, as good as surely
 	}
 	for end := time.Now().Add(deadline); t.streams.Load() > 0 && time.Now().Before(end) && !t.session.IsClosed(); {
 		time.Sleep(20 * time.Millisecond)
