@@ -137,6 +137,12 @@ export const SPLICE_WRITE_BYTES = 64 * KiB
 export const SPLICE_COPY_BYTES = 4 * KiB
 /** Idle `http` visitors are let go; `tcp` ones never unless the service says so. */
 export const HTTP_IDLE_MS = 600_000
+/**
+ * Connections that the kernel keeps until they are accepted; it takes no more than `net.core.somaxconn`, which is this
+ * much by default. Past it whoever connects waits a second for another try: Node's 511 are fewer than one burst of
+ * visitors, or of silent strangers who come before a client.
+ */
+export const LISTEN_BACKLOG = 4_096
 /** Descriptors that visitors and targets never take: tunnels, listeners, state, admin. */
 export const RESERVED_DESCRIPTORS = 256
 

@@ -1,5 +1,6 @@
 import type { AddressInfo, ListenOptions, Server } from 'node:net'
 import { userError } from '../errors.ts'
+import { LISTEN_BACKLOG } from '../limits.ts'
 import { plainAddress } from './address.ts'
 
 export interface ListenAddress {
@@ -54,7 +55,7 @@ function attempt(server: Server, options: ListenOptions, address: ListenAddress)
     }
     server.once('error', onError)
     server.once('listening', onListening)
-    server.listen(options)
+    server.listen({ ...options, backlog: LISTEN_BACKLOG })
   })
 }
 

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
@@ -38,6 +39,18 @@ async function reaches(host: string, port: number): Promise<string> {
 }
 
 describe('listenOn', () => {
+  it('has room for a burst: nobody of 1 500 who connect at once waits for the kernel to try again', async () => {
+    const made = server()
+    const { port } = await listenOn(made, { host: '127.0.0.1', port: 0 })
+    const kernel = Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8'))
+    const since = performance.now()
+    // All in one turn: not one is accepted before the last has come.
+    const answers = Array.from({ length: Math.min(1_500, kernel) }, () => reaches('127.0.0.1', port))
+    expect(new Set(await Promise.all(answers))).toEqual(new Set(['yes']))
+    // It tries again after 1 s.
+    expect(performance.now() - since).toBeLessThan(1_000)
+  })
+
   it('picks a free port for port 0, and says where it listens', async () => {
     const at = await listenOn(server(), { host: '127.0.0.1', port: 0 })
     expect(at).toEqual({ host: '127.0.0.1', port: expect.any(Number) })
