@@ -53,6 +53,10 @@ export const DRAIN_MS = 30_000
 export const TUNNELS_PER_GATEWAY = 64
 /** An orderly close waits this long for its last bytes to leave. */
 export const ORDERLY_CLOSE_MS = 2_000
+/** A revoked client is told so in this time, or just cut: its tunnel is gone within a second. */
+export const REVOKED_CLOSE_MS = 500
+/** Requests of one client that wait for their answers: each may open ports and write to disk, and all names wait in one line. */
+export const REQUESTS_UNANSWERED = 64
 /** Text from a peer or visitor, in characters, when it is printed. */
 export const PEER_TEXT_CHARACTERS = 200
 

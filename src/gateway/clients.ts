@@ -2,7 +2,15 @@ import type { TLSSocket } from 'node:tls'
 import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
 import { hashSecret, type Pin } from '../identity/index.ts'
-import { DRAIN_MS_MAX, HELLO_BYTES, PROBE_MS, STREAM_WINDOW_BYTES } from '../limits.ts'
+import {
+  DRAIN_MS_MAX,
+  HELLO_BYTES,
+  ORDERLY_CLOSE_MS,
+  PROBE_MS,
+  REQUESTS_UNANSWERED,
+  REVOKED_CLOSE_MS,
+  STREAM_WINDOW_BYTES,
+} from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
 import {
   type ClientMessage,
@@ -99,6 +107,7 @@ export class Clients {
         // A client opens its control stream and no other; the tunnel holds that, so this is never reached.
         stream: (stream) => stream.reset(),
         closed: (reason) => {
+          if (reason.code !== 'closed') this.errors.set(reason.code, (this.errors.get(reason.code) ?? 0) + 1)
           if (client !== undefined) this.#onClosed(client, reason)
           else
             log.debug(
@@ -111,7 +120,13 @@ export class Clients {
           this.#options.routes.refresh(client)
           this.#options.onOpenable(client)
         },
-        idsLow: () => tunnel.send({ type: 'drain', deadlineMs: DRAIN_MS_MAX }),
+        // It finishes what it carries; the tunnel that takes over gets all others, who wait for it.
+        idsLow: () => {
+          tunnel.send({ type: 'drain', deadlineMs: DRAIN_MS_MAX })
+          if (client === undefined) return
+          client.draining = true
+          this.#options.routes.refresh(client)
+        },
       },
       { role: 'gateway', memory: this.#options.memory },
     )
@@ -124,6 +139,8 @@ export class Clients {
       if (!revoked.has(client.key)) continue
       client.cut()
       this.#reject(client.tunnel, 'revoked', 'this key was revoked on the gateway')
+      // What it has said and still says counts no more, though its tunnel takes a moment to end.
+      this.#forget(client)
     }
   }
 
@@ -159,7 +176,7 @@ export class Clients {
       return
     }
     const name = await this.#identify(tunnel, key, hello)
-    if (name === undefined || tunnel.closed) return
+    if (name === undefined || tunnel.ending) return
 
     const client = new ConnectedClient(tunnel, { ...hello, key, name })
     login(client)
@@ -175,7 +192,7 @@ export class Clients {
     const older = this.#probeOlder(client)
 
     const results = await this.#register(client, hello.services, older)
-    if (tunnel.closed) return
+    if (tunnel.ending) return
     const welcome: Message = {
       type: 'welcome',
       protocol: PROTOCOL_VERSION,
@@ -273,19 +290,25 @@ export class Clients {
       log.error({ err: error, key: client.key }, `cannot answer ${message.type}`)
       this.#reject(tunnel, 'overloaded', OWN_PROBLEM, OWN_PROBLEM_SECONDS)
     }
+    const answered = (): void => {
+      client.unanswered -= 1
+    }
     switch (message.type) {
       case 'hello':
         this.#reject(tunnel, 'protocol_error', 'a second hello')
         return
       case 'register':
-        this.#register(client, message.services).then((results) => {
-          sendResults(tunnel, message.seq, results)
-        }, failed)
+        if (!this.#mayAsk(client)) return
+        this.#register(client, message.services)
+          .then((results) => sendResults(tunnel, message.seq, results), failed)
+          .finally(answered)
         return
       case 'unregister':
+        if (!this.#mayAsk(client)) return
         registrar
           .unregister(client, message.names, message.release === true)
           .then(() => tunnel.send({ type: 'unregistered', seq: message.seq }), failed)
+          .finally(answered)
         return
       case 'unreached':
         // Only for streams that live: the reset that follows takes it out again.
@@ -301,9 +324,17 @@ export class Clients {
     }
   }
 
+  /** All names wait in one line for their answers: nobody may fill it. */
+  #mayAsk(client: ConnectedClient): boolean {
+    client.unanswered += 1
+    if (client.unanswered <= REQUESTS_UNANSWERED) return true
+    const detail = `more than ${REQUESTS_UNANSWERED} requests wait for their answers`
+    this.#reject(client.tunnel, 'overloaded', detail, OWN_PROBLEM_SECONDS)
+    return false
+  }
+
   #onClosed(client: ConnectedClient, reason: TunnelError): void {
     const { log } = this.#options
-    if (reason.code !== 'closed') this.errors.set(reason.code, (this.errors.get(reason.code) ?? 0) + 1)
     const about = {
       name: client.name,
       key: client.key,
@@ -326,9 +357,9 @@ export class Clients {
 
   #reject(tunnel: Tunnel, code: Parameters<typeof rejection>[0], message: string, retryAfter?: number): void {
     this.#options.log.info({ address: tunnel.remoteAddress, code }, `rejected: ${printable(message, 400)}`)
-    this.errors.set(code, (this.errors.get(code) ?? 0) + 1)
     tunnel.send(rejection(code, message, retryAfter))
-    tunnel.end(new TunnelError(code, { scope: 'tunnel', remote: true, detail: message }))
+    const patience = code === 'revoked' ? REVOKED_CLOSE_MS : ORDERLY_CLOSE_MS
+    tunnel.end(new TunnelError(code, { scope: 'tunnel', remote: true, detail: message }), patience)
   }
 }
 

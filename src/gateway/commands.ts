@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import { z } from 'zod'
 import { TunnelError, userError } from '../errors.ts'
 import { checkName, encodeInvite, hashSecret, newSecret, type Pin } from '../identity/index.ts'
+import { LOCAL_CALL_MS } from '../limits.ts'
 import { callLocal, identityIn, type State } from '../state/index.ts'
 import { NO_ADDRESS, saidAddress } from './invite-address.ts'
 import { Store } from './store.ts'
@@ -96,9 +97,14 @@ export function makeInvite(
  * Asks the gateway that runs on this state; when none runs, takes its lock and does the same on the files.
  * Throws `state_locked` when one runs and does not answer: nothing is written then.
  */
-export async function gatewayCommand(state: State, request: GatewayRequest, log: Logger): Promise<unknown> {
+export async function gatewayCommand(
+  state: State,
+  request: GatewayRequest,
+  log: Logger,
+  patienceMs: number = LOCAL_CALL_MS,
+): Promise<unknown> {
   try {
-    return await callLocal(state.socketPath(GATEWAY_SOCKET), request)
+    return await callLocal(state.socketPath(GATEWAY_SOCKET), request, patienceMs)
   } catch (error) {
     if (!isNobody(error)) throw error
   }

@@ -42,19 +42,21 @@ export class ConnectedClient {
   welcomed = false
   /** It asked for no more streams. */
   draining = false
+  /** Requests that wait for their answers. */
+  unanswered = 0
 
   constructor(tunnel: Tunnel, introduction: Introduction) {
     this.tunnel = tunnel
     this.key = introduction.key
     this.name = introduction.name
     this.agent = printable(introduction.agent)
-    this.instance = introduction.instance
-    this.process = introduction.process
+    this.instance = printable(introduction.instance)
+    this.process = printable(introduction.process)
   }
 
   /** True while new visitors may be sent there. */
   get usable(): boolean {
-    return !this.draining && !this.tunnel.closed && !this.tunnel.suspect
+    return !this.draining && !this.tunnel.ending && !this.tunnel.suspect
   }
 
   /** Undefined: no room just now, or not yet. */

@@ -90,11 +90,13 @@ export class Gateway {
       isLive: (client) => client.usable,
       onLive: (route) => {
         authority.markLive(route)
+        store.saveSoon()
         this.#visitors.release(route)
         log.debug({ route }, 'route is live')
       },
       onGone: (route) => {
         authority.markGone(route, Date.now())
+        store.saveSoon()
         log.info({ route }, 'route has no client: its visitors are held')
       },
     })
@@ -112,6 +114,7 @@ export class Gateway {
       ports: this.#ports,
       save,
       urlOf: (route) => this.#urlOf(route),
+      onWithdrawn: (route) => this.#visitors.dismiss(route),
       log,
     })
     this.#clients = new Clients({
@@ -137,7 +140,7 @@ export class Gateway {
   }
 
   async start(): Promise<void> {
-    const { settings, state, log } = this.#options
+    const { settings, state } = this.#options
     const { authority } = this.#store
     this.#store.setGrants(settings.grants)
     authority.restarted(Date.now())
@@ -149,16 +152,7 @@ export class Gateway {
       this.visitors.port,
       ...(this.admin === undefined ? [] : [this.admin.port]),
     ])
-    // An owned port keeps its listener while its owner is away; one that cannot be opened now must not stop the rest.
-    for (const { route, name } of authority.owners) {
-      if (parseRoute(route).kind !== 'tcp' || !authority.covers(name, route)) continue
-      await this.#ports.open(route).catch((error: unknown) => {
-        log.error(
-          { route, name },
-          `cannot open a port that "${name}" owns: ${error instanceof Error ? error.message : String(error)}`,
-        )
-      })
-    }
+    await this.#registrar.openOwned()
     this.#chooseAddress()
     this.#local = await serveLocal(state.socketPath(GATEWAY_SOCKET), (request) => {
       const parsed = gatewayRequestSchema.safeParse(request)
@@ -231,6 +225,8 @@ export class Gateway {
     const why = refusal('not_granted', 'the grant was narrowed on the gateway')
     this.#registrar.withdraw(uncovered.map(({ route }) => ({ route, why })))
     for (const { route } of uncovered) this.#ports.close(route)
+    // What it covers again has an owner still.
+    await this.#registrar.openOwned()
     await this.#store.save()
     const { listen, address, memoryBytes, drainMs, holdMs } = settings
     return Object.entries({ listen, address, memory: memoryBytes, drain: drainMs, hold: holdMs })
@@ -274,6 +270,8 @@ export class Gateway {
         this.#clients.end(),
         this.admin === undefined ? undefined : this.#admin.close(),
       ])
+      // What was being answered when the clients were cut may still write: not after the lock is free.
+      await this.#registrar.idle()
       await this.#store.close()
     } finally {
       await this.#lock.release()

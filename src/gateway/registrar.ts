@@ -4,6 +4,7 @@ import { isName } from '../identity/index.ts'
 import { PORT_TRIES } from '../limits.ts'
 import {
   isServiceCode,
+  packItems,
   printable,
   type ServiceOffer,
   type ServiceRefusal,
@@ -27,6 +28,8 @@ export interface RegistrarOptions {
   /** Resolves when what the authority knows is on disk. */
   save: () => Promise<void>
   urlOf: (route: Route) => string
+  /** Nobody serves the route, and nobody is to wait for it: its owner has lost it. */
+  onWithdrawn: (route: Route) => void
   log: Logger
 }
 
@@ -96,6 +99,23 @@ export class Registrar {
     })
   }
 
+  /**
+   * Opens the ports of all owned routes that the grants cover: they are kept while their owners are away. One that
+   * cannot be opened now must not stop the rest.
+   */
+  openOwned(): Promise<void> {
+    return this.#alone(async () => {
+      const { authority, ports, log } = this.#options
+      for (const { route, name } of authority.owners) {
+        if (parseRoute(route).kind !== 'tcp' || !authority.covers(name, route)) continue
+        await ports.open(route).catch((error: unknown) => {
+          const why = error instanceof Error ? error.message : String(error)
+          log.error({ route, name }, `cannot open a port that "${name}" owns: ${why}`)
+        })
+      }
+    })
+  }
+
   /** Routes were taken from their owners: services go, their visitors are cut, their clients are told. */
   withdraw(routes: readonly { route: Route; why: ServiceRefusal['error'] }[]): void {
     const told = new Map<ConnectedClient, ServiceRefusal[]>()
@@ -105,7 +125,12 @@ export class Registrar {
         told.set(client, [...(told.get(client) ?? []), { name: service, error: why }])
       }
     }
-    for (const [client, services] of told) client.tunnel.send({ type: 'withdrawn', services })
+    for (const { route } of routes) this.#options.onWithdrawn(route)
+    for (const [client, services] of told) {
+      for (const fitting of packItems(services, { type: 'withdrawn', services: [] })) {
+        client.tunnel.send({ type: 'withdrawn', services: fitting })
+      }
+    }
   }
 
   #forget(client: ConnectedClient, service: string, route: Route): void {
@@ -117,7 +142,10 @@ export class Registrar {
     const { routes, log, urlOf } = this.#options
     try {
       const route = await this.#place(client, offer)
-      if (client.tunnel.closed) return { name: offer.name, urls: [] }
+      // Its end may have begun meanwhile, by a revoke too: what is over must not get into the table.
+      if (client.tunnel.ending) return { name: offer.name, urls: [] }
+      // Opening its port took a while: a reload may have narrowed the grant.
+      this.#checkCovered(client.name, route, offer)
       const ghosts = routes.register(client, client.name, offer, route)
       client.services.set(offer.name, { offer, route })
       this.#tellGhosts(ghosts)
@@ -220,6 +248,23 @@ export class Registrar {
       )
       client.tunnel.send({ type: 'withdrawn', services: [{ name: service, error }] })
     }
+  }
+
+  #checkCovered(name: string, route: Route, offer: ServiceOffer): void {
+    const { authority, ports } = this.#options
+    if (authority.covers(name, route)) return
+    ports.close(route)
+    authority.mayOffer(name, offer)
+    throw new TunnelError('not_granted', {
+      scope: 'stream',
+      remote: true,
+      detail: `${route} is no longer in the grant of "${name}"`,
+    })
+  }
+
+  /** Resolves when nothing is being given or taken back: what follows may close the state. */
+  idle(): Promise<void> {
+    return this.#alone(async () => {})
   }
 
   #alone<T>(work: () => Promise<T>): Promise<T> {

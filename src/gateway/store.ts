@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { Grant } from '../config/index.ts'
+import { userError } from '../errors.ts'
 import { SIGHTINGS_WRITE_MS } from '../limits.ts'
 import { SERVICE_TYPES } from '../protocol/index.ts'
 import type { State } from '../state/index.ts'
@@ -38,6 +39,7 @@ export class Store {
   #said: Said
   #written: { revision: number; sightings: number; said: Said }
   #timer: NodeJS.Timeout | undefined
+  #closed = false
 
   private constructor(state: State, authority: Authority, said: Said, log: Logger) {
     this.#state = state
@@ -83,13 +85,16 @@ export class Store {
 
   /** Resolves when all that anybody may be told is on disk. */
   async save(): Promise<void> {
+    // The lock is free: whoever has it now would lose its own changes.
+    if (this.#closed) throw userError('state_locked', 'the gateway is closed: start it again')
     if (this.authority.revision === this.#written.revision && this.#said === this.#written.said)
-      this.#saveSoon()
+      this.saveSoon()
     else await this.#write()
   }
 
   /** Writes what has not been written, sightings included. For the end. */
   async close(): Promise<void> {
+    this.#closed = true
     clearTimeout(this.#timer)
     const { revision, sightings } = this.authority
     const written = this.#written
@@ -97,9 +102,10 @@ export class Store {
       await this.#write()
   }
 
-  /** What a crash may lose (who was seen when) is written now and then, not with each dial. */
-  #saveSoon(): void {
-    if (this.#timer !== undefined || this.authority.sightings === this.#written.sightings) return
+  /** What a crash may lose (who was seen when, which route has a client) is written now and then, not with each dial. */
+  saveSoon(): void {
+    if (this.#closed || this.#timer !== undefined || this.authority.sightings === this.#written.sightings)
+      return
     this.#timer = setTimeout(() => {
       this.#timer = undefined
       this.#write().catch((error: unknown) => this.#log.error({ err: error }, 'cannot write the state'))

@@ -24,6 +24,8 @@ export interface Lobby {
   hold(visitor: Visitor): boolean
   /** It waits no more. */
   leave(visitor: Visitor): void
+  /** It is over and gets an answer from here: its socket stays a moment longer. */
+  linger(socket: Socket): void
   /** It is over: `bytes` are counted at its socket. `code` when it did not end in order. */
   done(visitor: Visitor, bytes: { in: number; out: number }, code: string | undefined): void
 }
@@ -65,7 +67,7 @@ export class Visitor implements Carried {
     return { in: this.#splice?.sent ?? 0, out: this.#splice?.delivered ?? 0 }
   }
 
-  /** Looks for a client; holds the visitor if there is none. False: it was, or stays, held. */
+  /** Looks for a client; holds the visitor if there is none. False: it is held. */
   seek(): boolean {
     const held = this.#held
     if (held === undefined) return this.#seek(NOTHING)
@@ -120,11 +122,11 @@ export class Visitor implements Carried {
     if (full === undefined && this.#unreached !== undefined && routes.usable(this.route))
       this.#fail(this.#unreached)
     else this.#hold(chunks)
-    return false
+    return this.#held === undefined
   }
 
   #hold(chunks: readonly Uint8Array[]): void {
-    const held = new HeldSocket(this.socket, { chunks, onGone: this.#onGone })
+    const held = new HeldSocket(this.socket, { chunks, onGone: this.#onGone, onEnded: this.#onEnded })
     this.#held = held
     if (!this.#lobby.hold(this)) this.dismiss('absent')
   }
@@ -149,10 +151,22 @@ export class Visitor implements Carried {
     this.#done(undefined)
   }
 
+  /**
+   * A FIN: over TCP one who left looks the same as one who sends no more and waits. While its client is away it is
+   * taken for the former, so that nothing is done in the name of somebody who has gone; while there is only no room
+   * just now it waits on.
+   */
+  readonly #onEnded = (held: HeldSocket): void => {
+    if (this.#lobby.routes.usable(this.route)) return
+    held.drop()
+    this.#onGone()
+  }
+
   /** True: it gets another try, or an answer. */
   readonly #onStreamReset = (gone: Splice): boolean => {
     const client = this.#client
-    const unreached = client?.unreached.get(gone.stream.id)
+    const never = client?.tunnel.peerLeft === true && !gone.stream.acknowledged
+    const unreached = client?.unreached.get(gone.stream.id) ?? (never ? 'draining' : undefined)
     this.#leaveClient()
     if (client === undefined || unreached === undefined || gone.delivered > 0) return false
     this.#unreached = unreached
@@ -188,6 +202,7 @@ export class Visitor implements Carried {
   /** No byte of an answer was delivered: a visitor of an `http` route is told why, all others are reset. */
   #fail(apology: Apology): void {
     if (this.route === DEFAULT_ROUTE) {
+      this.#lobby.linger(this.socket)
       apologize(this.socket, apology)
       this.#done(undefined, undefined, apology)
     } else this.#reset(apology)

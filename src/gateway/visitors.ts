@@ -16,6 +16,8 @@ export interface VisitorsOptions {
   routes: Routes<ConnectedClient>
   memory: MemoryBudget
   holdMs: number
+  /** Sockets of visitors at once; by default what the process may have, less what tunnels need. */
+  capacity?: number | undefined
   log: Logger
 }
 
@@ -27,20 +29,25 @@ export class Visitors implements Lobby {
 
   readonly #options: VisitorsOptions
   readonly #all = new Set<Visitor>()
+  /** Sockets of those who get an answer from here, until it has left. */
+  readonly #lingering = new Set<Socket>()
   /** Of those who have gone. */
   readonly #bytes = { in: 0, out: 0 }
   readonly #perAddress = new Map<string, number>()
   readonly #waiting: WaitingRoom<Visitor>
-  readonly #capacity = Math.min(VISITORS, descriptorsForVisitors())
+  readonly #capacity: number
   /** Routes whose held visitors are being let go, some per loop turn. */
   readonly #releasing = new Set<Route>()
   readonly #whenEmpty = new Set<() => void>()
+  /** Of those who come by loopback and wait: each is somebody. */
+  #turn = 0
   #closed = false
   #timer: NodeJS.Timeout | undefined
 
   constructor(options: VisitorsOptions) {
     this.#options = options
     this.routes = options.routes
+    this.#capacity = options.capacity ?? Math.min(VISITORS, descriptorsForVisitors())
     this.#waiting = new WaitingRoom<Visitor>({ holdMs: options.holdMs })
   }
 
@@ -79,7 +86,7 @@ export class Visitors implements Lobby {
     const same = (this.#perAddress.get(key) ?? 0) + 1
     // Behind loopback stands a proxy of the operator's, or the operator: one address there is not one visitor.
     const crowd = same > VISITORS_PER_ADDRESS && addressClass(address) !== 'loopback'
-    if (this.#closed || crowd || this.#all.size >= this.#capacity || address === '') {
+    if (this.#closed || crowd || this.size + this.#lingering.size >= this.#capacity || address === '') {
       this.#count(crowd ? 'address_full' : 'busy')
       socket.on('error', () => {})
       socket.resetAndDestroy()
@@ -96,13 +103,14 @@ export class Visitors implements Lobby {
     const { authority } = this.#options
     const { route } = visitor
     const name = authority.ownerOf(route)
-    // A route that nobody owns, or whose client left long ago, is worth no wait.
-    if (this.#closed || name === undefined || !authority.recent(route, Date.now())) return false
+    // A route that nobody owns or is granted, or whose client left long ago, is worth no wait.
+    if (this.#closed || name === undefined || !authority.covers(name, route)) return false
+    if (!authority.recent(route, Date.now())) return false
     const now = performance.now()
     visitor.waitingSince ??= now
     const address =
       addressClass(visitor.address) === 'loopback'
-        ? `${visitor.address}#${this.total}`
+        ? `${visitor.address}#${this.#turn++}`
         : addressKey(visitor.address)
     const answer = this.#waiting.hold(visitor, { route, name, address, now, since: visitor.waitingSince })
     if (!answer.held) {
@@ -116,6 +124,12 @@ export class Visitors implements Lobby {
 
   leave(visitor: Visitor): void {
     this.#waiting.leave(visitor)
+  }
+
+  linger(socket: Socket): void {
+    if (socket.closed) return
+    this.#lingering.add(socket)
+    socket.once('close', () => this.#lingering.delete(socket))
   }
 
   done(visitor: Visitor, bytes: { in: number; out: number }, code: string | undefined): void {
@@ -147,6 +161,11 @@ export class Visitors implements Lobby {
     })
   }
 
+  /** Nobody is to wait for this route any more. */
+  dismiss(route: Route): void {
+    for (const visitor of this.#waiting.release(route, Number.POSITIVE_INFINITY)) visitor.dismiss('absent')
+  }
+
   /** Lets nobody in, sends away who waits, and resolves when the others have ended, at the latest after `ms`. */
   async drained(ms: number): Promise<void> {
     this.#closed = true
@@ -169,6 +188,7 @@ export class Visitors implements Lobby {
     this.#closed = true
     clearTimeout(this.#timer)
     for (const visitor of Array.from(this.#all)) visitor.cut()
+    for (const socket of this.#lingering) socket.destroy()
   }
 
   #arm(): void {

@@ -3,9 +3,9 @@ import type { TunnelError, UnreachedCode } from '../../src/errors.ts'
 import { type Identity, peerPin } from '../../src/identity/index.ts'
 import type { Stream, StreamSink } from '../../src/mux/index.ts'
 import {
+  type ClientMessage,
   type GatewayMessage,
   type Hello,
-  type Message,
   type ProxyHeader,
   ProxyReader,
   type ServiceOffer,
@@ -60,7 +60,7 @@ export class ScriptedClient {
         this.messages.add(message as GatewayMessage)
       },
       stream: (stream) => {
-        new Carried(this, stream, (visit) => {
+        stream.sink = new Carried(this, stream, (visit) => {
           this.serve(visit)
           this.visits.add(visit)
         })
@@ -69,8 +69,8 @@ export class ScriptedClient {
     })
   }
 
-  say(message: Message): void {
-    this.tunnel.send(message as Hello)
+  say(message: ClientMessage): void {
+    this.tunnel.send(message)
   }
 
   heard<T extends GatewayMessage['type']>(
@@ -125,7 +125,6 @@ export class Carried implements StreamSink {
     this.stream = stream
     this.#begun = begun
     this.over = new Promise((resolve) => (this.#finish = resolve))
-    stream.sink = this
   }
 
   get text(): string {

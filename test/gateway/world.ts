@@ -16,6 +16,7 @@ import type { Hello, ServiceOffer } from '../../src/protocol/index.ts'
 import { identityIn, openState, type State } from '../../src/state/index.ts'
 import type { Moments } from '../client/moments.ts'
 import { FakeTarget, type Line, recordingLog } from '../client/world.ts'
+import { Relay } from './relay.ts'
 import { type Carried, ScriptedClient } from './scripted-client.ts'
 import { Visit } from './visit.ts'
 
@@ -37,12 +38,14 @@ export function settings(changes: Partial<GatewaySettings> = {}): GatewaySetting
   }
 }
 
+const TYPES: Grant['types'] = ['http', 'tcp']
+
 /** Grants by name: ports as ranges, and the default route for those named with a `*`. */
 export function granted(
   grants: Record<string, { hosts?: string[]; ports?: [from: number, to: number][]; types?: Grant['types'] }>,
 ): Map<string, Grant> {
   return new Map(
-    Object.entries(grants).map(([name, { hosts = [], ports = [], types = ['http', 'tcp'] }]) => [
+    Object.entries(grants).map(([name, { hosts = [], ports = [], types = TYPES }]) => [
       name,
       { types, hosts, ports: ports.map(([from, to]) => ({ from, to })) } satisfies Grant,
     ]),
@@ -162,6 +165,13 @@ export class World {
     const target = await FakeTarget.start(onSocket)
     this.later(() => target.close())
     return target
+  }
+
+  /** A network to the gateway's tunnel port, which may fall silent. */
+  async relay({ gateway }: Running): Promise<Relay> {
+    const relay = await Relay.to(gateway.clients.port)
+    this.later(() => relay.close())
+    return relay
   }
 
   visit(port: number, text?: string | Uint8Array): Visit {
