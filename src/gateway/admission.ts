@@ -104,8 +104,9 @@ export class Admission {
       throw enrolling('invite_invalid', `this invite was taken back: ${NEW_INVITE}`)
     }
     if (invite.left <= 0) {
-      const uses = invite.uses > 1 ? `the last of its ${invite.uses} uses ` : ''
-      const detail = `this invite was used, ${uses}by ${invite.lastKey}: if that was not you, run \`blindgate revoke ${invite.lastKey}\` on the gateway; then ${NEW_INVITE}`
+      // Short enough that the machine at the other end prints all of it.
+      const times = invite.uses > 1 ? ` ${invite.uses} times` : ''
+      const detail = `this invite was used${times}: if not by you, run \`blindgate revoke ${invite.lastKey}\` on the gateway; \`blindgate invite\` makes a new one`
       throw enrolling('invite_used', detail)
     }
     if (now >= invite.expiresAt) {

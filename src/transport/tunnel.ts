@@ -67,6 +67,7 @@ export class Tunnel {
   #why: TunnelError | undefined
   #closed: TunnelError | undefined
   #suspect = false
+  #peerLeft = false
   #probes = new Set<(alive: boolean) => void>()
   #messageTokens = CONTROL_MESSAGES_BURST
   #messageTokensAt: Millis
@@ -116,6 +117,11 @@ export class Tunnel {
 
   get closed(): boolean {
     return this.#closed !== undefined
+  }
+
+  /** The peer's GoAway(0) came. It is a peer's last frame: a stream that it had not acknowledged by then, it never took. */
+  get peerLeft(): boolean {
+    return this.#peerLeft
   }
 
   /** Its end is under way, or over: nothing is opened, nothing the peer says is heard any more. */
@@ -305,6 +311,7 @@ export class Tunnel {
   }
 
   #onGoAway = (code: number): void => {
+    this.#peerLeft = code === 0
     this.#why ??=
       code === 0
         ? new TunnelError('closed', {
