@@ -49,8 +49,9 @@ export function askHidden(question: string, input: HiddenInput, output: Writable
       }
       return undefined
     }
-    output.write(question)
+    // Nothing that is pasted at sight of the question may be shown.
     input.setRawMode(true)
+    output.write(question)
     input.setEncoding('utf8')
     input.on('data', read)
     input.on('end', gaveUp)

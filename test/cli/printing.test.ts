@@ -371,6 +371,20 @@ describe('the hidden question', () => {
     expect(input.isPaused()).toBe(true)
   })
 
+  it('hides before it asks: a paste at sight of the question is not shown', async () => {
+    const [input, output] = [new Terminal(), new PassThrough()]
+    const rawWhenAsked: boolean[][] = []
+    const write = output.write.bind(output)
+    output.write = (text: string) => {
+      rawWhenAsked.push([...input.raw])
+      return write(text)
+    }
+    const answer = askHidden('invite: ', input, output)
+    expect(rawWhenAsked[0]).toEqual([true])
+    input.write('bg1_A\r')
+    await answer
+  })
+
   it('understands Backspace, Ctrl-U and a paste that begins with a line break', async () => {
     expect(await ask(['wrong\u0015bg1_x\u007fA\r']).answer).toBe('bg1_A')
     expect(await ask(['\n bg1_A\n']).answer).toBe(' bg1_A')
