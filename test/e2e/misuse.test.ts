@@ -153,7 +153,8 @@ describe('a service', () => {
   })
 
   it('whose target refuses gives http visitors a 502 page and tcp visitors a reset, and one line of log', async () => {
-    const [nobody, port] = await Promise.all([freePort(), 20_000])
+    const nobody = await freePort()
+    const port = 20_000
     const [http, tcp] = await Promise.all([
       world.offer('home', ['http', String(nobody)]),
       world.offer('home', ['tcp', String(nobody), '--port', String(port)]),

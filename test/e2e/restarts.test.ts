@@ -98,7 +98,7 @@ describe('kill -9', () => {
 
 describe('SIGTERM', () => {
   /** A target that sends the first half of its answer at once and the second when told to. */
-  async function download(): Promise<{ target: Target; finish(): void }> {
+  async function download(): Promise<{ target: Target; finish: () => void }> {
     const finishers: (() => void)[] = []
     const target = world.with(
       await Target.tcp((socket) => {

@@ -19,6 +19,11 @@ export class World {
   readonly workshop = new Workshop()
   readonly #closables: Closable[] = []
 
+  /** Where the processes run. */
+  get folder(): string {
+    return this.workshop.folder
+  }
+
   /** A path in the folder of this test. State folders are named by their last part. */
   path(...parts: string[]): string {
     return this.workshop.path(...parts)
@@ -87,7 +92,7 @@ export class World {
 
   async close(): Promise<void> {
     await this.workshop.close()
-    await Promise.all(this.#closables.map((thing) => thing.close()))
+    await Promise.all(this.#closables.map(async (thing) => thing.close()))
   }
 }
 
