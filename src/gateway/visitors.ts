@@ -18,6 +18,8 @@ export interface VisitorsOptions {
   holdMs: number
   /** Sockets of visitors at once; by default what the process may have, less what tunnels need. */
   capacity?: number | undefined
+  /** The same for one address. */
+  perAddress?: number | undefined
   log: Logger
 }
 
@@ -85,7 +87,8 @@ export class Visitors implements Lobby {
     const key = addressKey(address)
     const same = (this.#perAddress.get(key) ?? 0) + 1
     // Behind loopback stands a proxy of the operator's, or the operator: one address there is not one visitor.
-    const crowd = same > VISITORS_PER_ADDRESS && addressClass(address) !== 'loopback'
+    const crowd =
+      same > (this.#options.perAddress ?? VISITORS_PER_ADDRESS) && addressClass(address) !== 'loopback'
     if (this.#closed || crowd || this.size + this.#lingering.size >= this.#capacity || address === '') {
       this.#count(crowd ? 'address_full' : 'busy')
       socket.on('error', () => {})

@@ -7,6 +7,8 @@ export class Visit {
   /** 'end': it was closed in order; 'reset': cut. */
   readonly over: Promise<'end' | 'reset'>
   readonly connected: Promise<void>
+  /** It does not close when the other side does. */
+  stays = false
   readonly #chunks: Buffer[] = []
   readonly #arrived = new Moments<number>()
 
@@ -19,7 +21,7 @@ export class Visit {
     this.over = new Promise((resolve) => {
       this.socket.once('error', () => resolve('reset'))
       this.socket.once('end', () => {
-        this.socket.end()
+        if (!this.stays) this.socket.end()
         resolve('end')
       })
       this.socket.once('close', () => resolve('reset'))
