@@ -1,10 +1,11 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
-/** A network between client and gateway, from which bytes may vanish without a word. */
+/** A network between client and gateway, which may lose a connection without a word to either side. */
 export class Relay {
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
-  #silent = false
+  /** Connections of these are lost. */
+  readonly #lost = new Set<Socket>()
   port = 0
 
   static async to(port: number): Promise<Relay> {
@@ -17,21 +18,22 @@ export class Relay {
   private constructor(port: number) {
     this.#server = createServer({ allowHalfOpen: true }, (near) => {
       const far = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
+      const lost = (): boolean => this.#lost.has(near)
       for (const [from, to] of [
         [near, far],
         [far, near],
       ] as const) {
         this.#sockets.add(from)
         from.on('data', (chunk: Buffer) => {
-          if (!this.#silent) to.write(chunk)
+          if (!lost()) to.write(chunk)
         })
         from.on('end', () => {
-          if (!this.#silent) to.end()
+          if (!lost()) to.end()
         })
         from.on('error', () => {})
         from.on('close', () => {
           this.#sockets.delete(from)
-          if (!this.#silent) to.destroy()
+          if (!lost()) to.destroy()
         })
       }
     })
@@ -41,15 +43,9 @@ export class Relay {
     return `127.0.0.1:${this.port}`
   }
 
-  /** From now on nothing passes, on what is connected and on what connects; nobody is told. */
+  /** On what is connected now nothing passes any more, and nobody is told. What connects later works. */
   fallSilent(): void {
-    this.#silent = true
-  }
-
-  /** What connects from now on works again; what was connected stays lost. */
-  heal(): void {
-    for (const socket of this.#sockets) socket.removeAllListeners('data')
-    this.#silent = false
+    for (const socket of this.#sockets) this.#lost.add(socket)
   }
 
   async close(): Promise<void> {

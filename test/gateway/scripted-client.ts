@@ -23,7 +23,7 @@ export class ScriptedClient {
   readonly closed: Promise<TunnelError>
   readonly tunnel: Tunnel
   /** What becomes of a visitor; by default it waits for the test. */
-  serve: (visit: Carried) => void = () => {}
+  serve: (visit: Carried) => unknown = () => {}
   #end: (reason: TunnelError) => void = () => {}
   #seq = 0
 
@@ -32,7 +32,7 @@ export class ScriptedClient {
     address: string,
     identity: Identity,
     hello: Partial<Hello> = {},
-    serve?: (visit: Carried) => void,
+    serve?: (visit: Carried) => unknown,
   ): Promise<ScriptedClient> {
     const socket = await dialTls({
       ...parseRemote(address),

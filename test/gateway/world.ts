@@ -115,7 +115,7 @@ export class World {
     running: Running,
     machine: string,
     hello: Partial<Hello> = {},
-    serve?: (visit: Carried) => void,
+    serve?: (visit: Carried) => unknown,
   ): Promise<ScriptedClient> {
     const client = await ScriptedClient.dial(running.address, await this.machine(machine), hello, serve)
     this.later(async () => {
@@ -129,7 +129,7 @@ export class World {
   async enroll(
     running: Running,
     machine: string,
-    options: { name?: string; serve?: (visit: Carried) => void } & Partial<Hello> = {},
+    options: { name?: string; serve?: (visit: Carried) => unknown } & Partial<Hello> = {},
   ): Promise<ScriptedClient> {
     const { name, serve, ...hello } = options
     const secret = await this.secret(running, name)
