@@ -3,6 +3,7 @@ import { STREAM_WINDOW_MAX_BYTES } from '../../src/limits.ts'
 import { service } from '../client/world.ts'
 import { until } from '../net/joined.ts'
 import {
+  ACK,
   DATA,
   FIN,
   frame,
@@ -172,7 +173,7 @@ describe('a visitor that reached no target', () => {
   })
 
   test('is never tried again once a byte came back, nor without that word', async () => {
-    const { one, two, port } = await pair(async (visit) => {
+    const { one, two, port, http } = await pair(async (visit) => {
       visit.write('begun')
       await begun.received('begun')
       visit.unreached('refused')
@@ -183,6 +184,12 @@ describe('a visitor that reached no target', () => {
     one.serve = two.serve = (visit) => visit.stream.reset()
     expect(await world.visit(port, 'y').over).toBe('reset')
     expect(one.visits.all.length + two.visits.all.length).toBe(2)
+    one.serve = two.serve = (visit) => visit.write('HTTP/1.1 200 OK\r\n')
+    const half = world.visit(http, REQUEST)
+    await half.received('200 OK\r\n')
+    for (const visit of [...one.visits.all, ...two.visits.all]) visit.unreached('refused')
+    expect(await half.over).toBe('reset')
+    expect(half.text).toBe('HTTP/1.1 200 OK\r\n')
   })
 
   test('is not tried again when it had sent more than is kept', async () => {
@@ -211,6 +218,36 @@ describe('a visitor that reached no target', () => {
     const [carried] = [...one.visits.all, ...two.visits.all]
     carried?.answer('here')
     await visit.received('here')
+  })
+})
+
+describe('a visitor on its way to a client that leaves', () => {
+  /** A client that has been sent a visitor and has said nothing to it, beside one that would serve it. */
+  async function onTheWay(running: Running, port: number) {
+    await world.enroll(running, 'leaving')
+    const leaving = await RawPeer.dial(running.gateway.clients.port, await world.machine('leaving'))
+    leaving.say({ ...HELLO, services: [tcp(port)] })
+    await leaving.heard('welcome')
+    const visit = world.visit(port, 'hello')
+    await leaving.frames.find(({ id }) => id === 2)
+    await world.enroll(running, 'staying', { services: [tcp(port)], serve: answering })
+    return { leaving, visit }
+  }
+
+  test('in order goes to another: what that client had not acknowledged by its GoAway it never took', async () => {
+    const { leaving, visit } = await onTheWay(await world.gateway(), await freePort())
+    leaving.write(frame(GO_AWAY, 0, 0))
+    await visit.received('here')
+  })
+
+  test('is reset if it had been acknowledged, or if that client was lost without a GoAway', async () => {
+    const [running, port, other] = [await world.gateway(), await freePort(), await freePort()]
+    const taken = await onTheWay(running, port)
+    taken.leaving.write(frame(WINDOW_UPDATE, ACK, 2), frame(GO_AWAY, 0, 0))
+    expect(await taken.visit.over).toBe('reset')
+    const lost = await onTheWay(running, other)
+    lost.leaving.socket.destroy()
+    expect(await lost.visit.over).toBe('reset')
   })
 })
 
