@@ -217,7 +217,9 @@ describe('a revoke', () => {
   test('of a key cuts its tunnels and their visitors at once, though the client reads nothing', async () => {
     const running = await world.gateway()
     const port = await freePort()
-    await world.enroll(running, 'm')
+    const joining = await world.enroll(running, 'm')
+    joining.tunnel.end()
+    await running.lines.find(({ msg }) => msg.startsWith('client gone'))
     const relay = await world.relay(running)
     const peer = await RawPeer.dial(relay.port, await world.machine('m'))
     peer.say({ ...HELLO, services: [tcp(port)] })
@@ -227,10 +229,11 @@ describe('a revoke', () => {
     relay.fallSilent()
     const began = performance.now()
     const { pin } = await world.machine('m')
+    const before = running.lines.all.length
     expect(await running.gateway.command({ command: 'revoke', target: pin })).toMatchObject({ keys: [pin] })
     expect(await visit.over).toBe('reset')
     expect(status(running).clients).toEqual([])
-    await running.lines.find(({ msg }) => msg.startsWith('client gone'))
+    await running.lines.find(({ msg }) => msg.startsWith('client gone'), before)
     expect(performance.now() - began).toBeLessThan(1_000)
     // The name keeps its routes.
     expect(status(running).routes).toMatchObject([{ route: `tcp:${port}`, replicas: 0 }])
@@ -257,8 +260,10 @@ describe('a revoke', () => {
     await until(() => status(running).routes.length > 1)
     await running.gateway.command({ command: 'revoke', target: (await world.machine('m')).pin })
     await client.closed
+    // Whatever was under way has been answered when this is.
     await running.gateway.command({ command: 'release', route: `tcp:${one}` })
-    expect(status(running).routes.every(({ replicas }) => replicas === 0)).toBe(true)
+    expect(status(running).routes.map(({ route }) => route)).toContain(`tcp:${two}`)
+    for (const route of status(running).routes) expect(route).not.toHaveProperty('service')
   })
 
   test('of a name takes its machines, its invites and its routes, and its ports are closed', async () => {
@@ -335,6 +340,20 @@ describe('a reload', () => {
     await client.register(tcp(lost))
     await (await client.visits.at(3)).received('hello')
     back.socket.destroy()
+  })
+
+  test('comes before whatever was just being registered', async () => {
+    const port = await freePort()
+    const running = await world.gateway({ grants: granted({ home: { ports: [[port, port]] } }) })
+    const client = await world.enroll(running, 'm', { name: 'home' })
+    client.say({ type: 'register', seq: 7, services: [tcp(port)] })
+    await until(() => status(running).routes.length === 1)
+    await running.gateway.reload(settings({ grants: granted({ home: {} }) }))
+    const { services } = await client.heard('registered', ({ seq }) => seq === 7)
+    const withdrawn = client.messages.all.some(({ type }) => type === 'withdrawn')
+    expect(withdrawn || (services[0] !== undefined && 'error' in services[0])).toBe(true)
+    expect(status(running).routes[0]).not.toHaveProperty('service')
+    expect(await world.visit(port).over).toBe('reset')
   })
 
   test('tells a client of hundreds of services in as many messages as it takes', async () => {

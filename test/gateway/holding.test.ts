@@ -8,7 +8,7 @@ import { Routes } from '../../src/gateway/routes.ts'
 import { Visitors } from '../../src/gateway/visitors.ts'
 import { HELD_PER_ADDRESS, HELD_PER_ROUTE, RELEASE_PER_TURN } from '../../src/limits.ts'
 import { MemoryBudget } from '../../src/mux/index.ts'
-import { until } from '../net/joined.ts'
+import { turns, until } from '../net/joined.ts'
 import { ACK, DATA, frame, HELLO, RawPeer, WINDOW_UPDATE } from '../transport/raw-peer.ts'
 import { enrolled } from './people.ts'
 import type { Carried } from './scripted-client.ts'
@@ -245,6 +245,9 @@ describe('visitors', () => {
     const visit = world.visit(port, 'my last word')
     visit.socket.end()
     await until(() => status(running).routes[0]?.held === 1)
+    // Time enough for its end to be noticed.
+    await turns(100)
+    expect(await heldAt(running, `tcp:${port}`)).toBe(1)
     peer.write(...peer.opened.map((id) => frame(WINDOW_UPDATE, ACK, id)))
     await until(() => peer.opened.length === 257)
     const id = peer.opened.at(-1) ?? 0
