@@ -30,6 +30,7 @@ vi.mock('prom-client', async (original) => {
 
 let world = new World()
 afterEach(async () => {
+  vi.useRealTimers()
   await world.close()
   world = new World()
 })
@@ -166,16 +167,21 @@ describe('a gateway', () => {
 
   test('notes on the disk that a route has lost its client, though nothing else happens', async () => {
     const running = await world.gateway()
-    const client = await world.enroll(running, 'm', { services: [HTTP] })
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const written: unknown[] = []
     const write = running.state.writeJson.bind(running.state)
-    const written = new Promise<unknown>((resolve) => {
-      running.state.writeJson = async (name, value) => {
-        await write(name, value)
-        resolve(value)
-      }
-    })
+    running.state.writeJson = async (name, value) => {
+      written.push(value)
+      await write(name, value)
+    }
+    const client = await world.enroll(running, 'm', { services: [HTTP] })
+    // What the arrival left to be written.
+    await vi.advanceTimersByTimeAsync(2_000)
+    expect(written.at(-1)).toMatchObject({ authority: { owners: [{ route: 'default', live: true }] } })
     client.tunnel.end()
-    expect(await written).toMatchObject({ authority: { owners: [{ route: 'default', live: false }] } })
+    await until(() => status(running).routes[0]?.replicas === 0)
+    await vi.advanceTimersByTimeAsync(2_000)
+    expect(written.at(-1)).toMatchObject({ authority: { owners: [{ route: 'default', live: false }] } })
   })
 
   test('whose record is damaged does not start, and leaves it as it is', async () => {

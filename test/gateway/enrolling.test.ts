@@ -7,7 +7,19 @@ import type { ClientMessage } from '../../src/protocol/index.ts'
 import type { State } from '../../src/state/index.ts'
 import { until } from '../net/joined.ts'
 import { control, DATA, frame, HELLO, RawPeer } from '../transport/raw-peer.ts'
-import { ANSWER, clients, freePort, granted, HTTP, REQUEST, settings, status, tcp, World } from './world.ts'
+import {
+  ANSWER,
+  clients,
+  freePort,
+  granted,
+  HTTP,
+  REQUEST,
+  SLOW_PORTS,
+  settings,
+  status,
+  tcp,
+  World,
+} from './world.ts'
 
 let world = new World()
 afterEach(async () => {
@@ -253,7 +265,7 @@ describe('a revoke', () => {
   })
 
   test('comes before whatever the key is just registering', async () => {
-    const running = await world.gateway()
+    const running = await world.gateway({ listen: SLOW_PORTS })
     const [one, two] = [await freePort(), await freePort()]
     const client = await world.enroll(running, 'm', { services: [tcp(one)] })
     client.say({ type: 'register', seq: 1, services: [tcp(two), HTTP] })
@@ -264,6 +276,29 @@ describe('a revoke', () => {
     await running.gateway.command({ command: 'release', route: `tcp:${one}` })
     expect(status(running).routes.map(({ route }) => route)).toContain(`tcp:${two}`)
     for (const route of status(running).routes) expect(route).not.toHaveProperty('service')
+  })
+
+  test('of a key that is just enrolling comes first', async () => {
+    const running = await world.gateway()
+    const secret = await world.secret(running)
+    const { pin } = await world.machine('m')
+    const write = running.state.writeJson.bind(running.state)
+    let open: () => void = () => {}
+    const gate = new Promise<void>((resolve) => (open = resolve))
+    const writing = new Promise<void>((resolve) => {
+      running.state.writeJson = async (name, value) => {
+        resolve()
+        await gate
+        await write(name, value)
+      }
+    })
+    const client = await world.dial(running, 'm', { enroll: { secret } })
+    await writing
+    const revoked = running.gateway.command({ command: 'revoke', target: pin })
+    open()
+    expect(await client.heard('reject')).toMatchObject({ code: 'revoked' })
+    await revoked
+    expect(client.messages.all.some(({ type }) => type === 'welcome')).toBe(false)
   })
 
   test('of a name takes its machines, its invites and its routes, and its ports are closed', async () => {
@@ -344,14 +379,16 @@ describe('a reload', () => {
 
   test('comes before whatever was just being registered', async () => {
     const port = await freePort()
-    const running = await world.gateway({ grants: granted({ home: { ports: [[port, port]] } }) })
+    const running = await world.gateway({
+      listen: SLOW_PORTS,
+      grants: granted({ home: { ports: [[port, port]] } }),
+    })
     const client = await world.enroll(running, 'm', { name: 'home' })
     client.say({ type: 'register', seq: 7, services: [tcp(port)] })
     await until(() => status(running).routes.length === 1)
     await running.gateway.reload(settings({ grants: granted({ home: {} }) }))
     const { services } = await client.heard('registered', ({ seq }) => seq === 7)
-    const withdrawn = client.messages.all.some(({ type }) => type === 'withdrawn')
-    expect(withdrawn || (services[0] !== undefined && 'error' in services[0])).toBe(true)
+    expect(services).toMatchObject([{ error: { code: 'not_granted' } }])
     expect(status(running).routes[0]).not.toHaveProperty('service')
     expect(await world.visit(port).over).toBe('reset')
   })

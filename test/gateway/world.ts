@@ -194,6 +194,9 @@ export async function heldAt(running: Running, route = 'default'): Promise<numbe
   return status(running).routes.find((entry) => entry.route === route)?.held ?? 0
 }
 
+/** Ports open only after a name was looked up: there is time between the claim and the listener. */
+export const SLOW_PORTS = { ...settings().listen, portsHost: 'localhost' }
+
 /** A port that nobody listens on just now. */
 export async function freePort(): Promise<number> {
   const server = createServer()

@@ -164,6 +164,21 @@ describe('a tunnel before its welcome', () => {
     expect(told.all).toEqual(['closed protocol_error'])
   })
 
+  test('hears nothing after a message whose answer is the end, not even in the same packet', async () => {
+    const { peer, tunnel, ended, told } = await join()
+    const { handler } = tunnel
+    tunnel.handler = {
+      ...handler,
+      message: (message) => {
+        handler.message(message)
+        tunnel.end()
+      },
+    }
+    peer.write(frame(DATA, SYN, 1, Buffer.concat([control(HELLO), control(HELLO)])))
+    await ended
+    expect(told.all).toEqual(['message hello', 'closed closed'])
+  })
+
   test('takes no more than 64 KiB', async () => {
     const { peer, heard, ended } = await join()
     const padded = JSON.stringify({ ...HELLO, agent: 'short', ignored: 'x'.repeat(60_000) })
