@@ -48,6 +48,11 @@ function plain(door: Door): Socket {
   return socket
 }
 
+/** Its end, whatever it is told on the way. */
+async function over(socket: Socket): Promise<void> {
+  if (!socket.closed) await new Promise<void>((resolve) => socket.once('close', () => resolve()))
+}
+
 const SHORT = { total: 100, perAddress: 100, patience: 100 }
 
 describe('the tunnel port', () => {
@@ -68,7 +73,7 @@ describe('the tunnel port', () => {
     const socket = plain(door)
     socket.write(bytes)
     socket.resume()
-    await once(socket, 'close')
+    await over(socket)
     await door.turnedAway.at(0)
     expect(door.turnedAway.all).toHaveLength(1)
     expect(door.listener.waiting).toBe(0)
@@ -129,7 +134,7 @@ describe('the tunnel port', () => {
     const door = await open(SHORT)
     const socket = plain(door)
     socket.resume()
-    await once(socket, 'close')
+    await over(socket)
     expect(door.turnedAway.all).toEqual(['no login within 0.1 s'])
     expect(door.listener.waiting).toBe(0)
   })
@@ -139,7 +144,7 @@ describe('the tunnel port', () => {
     const socket = plain(door)
     const drip = setInterval(() => socket.write(Buffer.from([0x16])), 10)
     socket.resume()
-    await once(socket, 'close')
+    await over(socket)
     clearInterval(drip)
     expect(door.arrivals.all).toEqual([])
   })
@@ -159,7 +164,7 @@ describe('the tunnel port', () => {
     const silent = plain(door)
     silent.resume()
     // Younger than the client, and gone already.
-    await once(silent, 'close')
+    await over(silent)
     expect(peer.socket.destroyed).toBe(false)
   })
 
@@ -192,10 +197,10 @@ describe('the tunnel port', () => {
     const [first, second, third] = sockets as [Socket, Socket, Socket]
     for (const socket of sockets) socket.resume()
     keep(await silentConnection(door.port))
-    await once(first, 'close')
+    await over(first)
     expect(second.destroyed).toBe(false)
     keep(await silentConnection(door.port))
-    await once(second, 'close')
+    await over(second)
     expect(third.destroyed).toBe(false)
   })
 
@@ -205,7 +210,7 @@ describe('the tunnel port', () => {
     first.resume()
     keep(await silentConnection(door.port))
     keep(await silentConnection(door.port))
-    await once(first, 'close')
+    await over(first)
     expect(door.listener.waiting).toBe(2)
   })
 
@@ -216,7 +221,7 @@ describe('the tunnel port', () => {
     const peer = await dial(door, client)
     await door.arrivals.at(0)
     await door.listener.close()
-    if (!socket.closed) await once(socket, 'close')
+    await over(socket)
     await peer.closed
   })
 })
@@ -246,7 +251,7 @@ describe('a TLS session of a tunnel', () => {
     const thief = keep(dialRawTls(door.port, undefined, { session: offered }))
     thief.on('error', () => {})
     thief.resume()
-    await once(thief, 'close')
+    await over(thief)
     expect(await door.turnedAway.at(0)).toContain('Ed25519')
     expect(door.arrivals.all).toHaveLength(1)
   })
