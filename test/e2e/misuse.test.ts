@@ -154,17 +154,16 @@ describe('a service', () => {
 
   it('whose target refuses gives http visitors a 502 page and tcp visitors a reset, and one line of log', async () => {
     const nobody = await freePort()
-    const port = 20_000
     const [http, tcp] = await Promise.all([
       world.offer('home', ['http', String(nobody)]),
-      world.offer('home', ['tcp', String(nobody), '--port', String(port)]),
+      world.offer('home', ['tcp', String(nobody)]),
     ])
     for (let visit = 0; visit < 3; visit++) {
       const { status, body } = await ask(gateway.visitors)
       expect(status).toBe(502)
       // Not a word about what is behind NAT.
       expect(body).toBe('the server behind this address refused the connection\n')
-      expect(await (await Visitor.to(port, 'hello')).closed).toBe('reset')
+      expect(await (await Visitor.to(tcp.port, 'hello')).closed).toBe('reset')
     }
     for (const { program } of [http, tcp]) {
       const line = await logged(program, /target .* fails/)
