@@ -117,13 +117,13 @@ export async function gatewayCommand(
 }
 
 async function onFiles(state: State, request: GatewayRequest, log: Logger): Promise<unknown> {
-  const { pin } = await identityIn(state, 'gateway')
   const store = await Store.open(state, log)
   const { authority } = store
-  const answer = ((): unknown => {
+  const act = async (): Promise<unknown> => {
     switch (request.command) {
       case 'invite':
-        return makeInvite(store, pin, request)
+        // Only an invite carries the key: asking who is enrolled does not make a gateway of a folder.
+        return makeInvite(store, (await identityIn(state, 'gateway')).pin, request)
       case 'revoke':
         return authority.revoke(request.target, Date.now())
       case 'release':
@@ -133,7 +133,8 @@ async function onFiles(state: State, request: GatewayRequest, log: Logger): Prom
       case 'status':
         throw userError('not_found', `no gateway runs on ${state.path}: start it with \`blindgate gateway\``)
     }
-  })()
+  }
+  const answer = await act()
   await store.close()
   return answer
 }

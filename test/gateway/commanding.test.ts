@@ -58,6 +58,15 @@ describe('a command of this machine', () => {
     expect(await clients(running)).toEqual([])
   })
 
+  test('that only asks makes no gateway of a folder', async () => {
+    const state = await world.folder()
+    expect(await gatewayCommand(state, { command: 'clients' }, log)).toEqual({ clients: [] })
+    await expect(gatewayCommand(state, { command: 'revoke', target: 'home' }, log)).rejects.toMatchObject({
+      code: 'not_found',
+    })
+    expect(await state.read('gateway.key')).toBeUndefined()
+  })
+
   test('acts on the files when none runs, and the next gateway goes by it', async () => {
     const first = await world.gateway()
     const port = await freePort()
