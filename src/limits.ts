@@ -171,6 +171,14 @@ export const FINISHING_POLL_MS = 50
 /** A process's own addresses are looked up this often, when visitors come: a laptop changes networks, not by the second. */
 export const OWN_ADDRESSES_MS = 5_000
 
+// ── Memory at rest ──────────────────────────────────────────────────────────────────────────────────────
+
+/** Garbage worth a collection (10 ms) in a process that is idle: less than this share of its last second was work. */
+export const COLLECT_GARBAGE_BYTES = 2 * MiB
+export const COLLECT_BUSY = 0.1
+export const COLLECT_AGAIN = 4
+export const COLLECT_CHECK_MS = 1_000
+
 // ── Admin port ──────────────────────────────────────────────────────────────────────────────────────────
 
 /** A request to the admin port; it has no body worth waiting for. */

@@ -4,6 +4,7 @@ import type { GatewayFlags, GatewaySettings } from '../config/index.ts'
 import type { Gateway } from '../gateway/index.ts'
 import { refuse } from './arguments.ts'
 import { examples, type Globals, globalsOf, logOf, stateOf } from './globals.ts'
+import { collectWhenIdle } from './idle-collection.ts'
 import { answer, notes, type Output } from './output.ts'
 import { forEver, untilEnded } from './running.ts'
 import { VERSION } from './version.ts'
@@ -50,6 +51,7 @@ async function gateway({ config, tls, domain, ...flags }: Options, globals: Glob
   const log = await logOf(globals, 'info')
   const identity = await identityIn(state, 'gateway')
   const running = await startGateway({ settings, state, identity, version: VERSION, log })
+  collectWhenIdle()
   await untilEnded(
     {
       drain: () => running.drain(settings.drainMs),

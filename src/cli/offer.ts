@@ -3,6 +3,7 @@ import type { Client, ClientOptions, ClientService, GatewayEntry, ServiceOutcome
 import { isErrorCode, type TunnelError, userError } from '../errors.ts'
 import { DRAIN_MS, DRAIN_MS_MAX } from '../limits.ts'
 import type { State } from '../state/index.ts'
+import { collectWhenIdle } from './idle-collection.ts'
 import { answer } from './output.ts'
 import { reloaded, untilEnded } from './running.ts'
 import { VERSION } from './version.ts'
@@ -48,6 +49,7 @@ export async function offer(options: Offer): Promise<void> {
     file === undefined ? undefined : watchFile(file, log, () => void reloaded({ reload }, log))
   if (!answer.terminal && services.some(({ type }) => type === 'http')) log.info(READABLE)
   try {
+    collectWhenIdle()
     await untilEnded(
       {
         drain: () => client.drain(drainMs),
