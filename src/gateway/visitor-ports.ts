@@ -70,11 +70,10 @@ export class VisitorPorts {
 }
 
 function portInUse(port: number, cause: unknown): TunnelError {
-  const why = cause instanceof Error ? cause.message : String(cause)
-  return new TunnelError('port_in_use', {
-    scope: 'stream',
-    remote: true,
-    detail: `the gateway cannot open port ${port} (${why}): choose another`,
-    cause,
-  })
+  const why = cause instanceof Error ? (cause.cause as NodeJS.ErrnoException | undefined)?.code : undefined
+  const detail =
+    why === 'EADDRINUSE'
+      ? `port ${port} is used by another program on the gateway: choose another`
+      : `the gateway cannot open port ${port} (${why ?? 'for a reason that its log tells'}): choose another, or ask its operator`
+  return new TunnelError('port_in_use', { scope: 'stream', remote: true, detail, cause })
 }
