@@ -40,6 +40,17 @@ export const CONTROL_QUEUE_BYTES = 256 * KiB
 /** Control messages per second a peer may send, and at once: a real one sends a handful per hour, `unreached` apart. */
 export const CONTROL_MESSAGES_PER_SECOND = 1_000
 export const CONTROL_MESSAGES_BURST = 5_000
+/** Tunnels at once: at 160 KiB each 2.5 GiB if all are used. A key may have as many as a client has gateways' workers. */
+export const TUNNELS = 16_384
+export const TUNNELS_PER_KEY = 64
+/** Services that a name may register, at once and per second: 5 machines of 1 000 that come back together. */
+export const SERVICES_BURST = 5_000
+export const SERVICES_PER_SECOND = 100
+/** Services taken in a row before others get their turn; and how many of one request get a log line of their own. */
+export const SERVICES_IN_A_ROW = 20
+export const SERVICES_LOGGED = 8
+/** Clients that a visitor is tried on; more would let one name's lying clients make much work of each visitor. */
+export const TRIES_PER_VISITOR = 4
 /** Services that one tunnel may register. */
 export const SERVICES_PER_TUNNEL = 1_000
 /** Ports tried for a service that named none, when other programs sit on them. */
@@ -76,6 +87,11 @@ export const TUNNEL_WINDOW_MAX_BYTES = 64 * MiB
 export const FRAME_PAYLOAD_BYTES = 16 * KiB - 12
 /** Bytes a stream queues before `write` says to wait: what one read of a socket brings. */
 export const STREAM_QUEUE_BYTES = 64 * KiB
+/**
+ * Of them beyond what the peer's window lets go: a frame that leaves with the next grant. More would be held for
+ * a peer that does not read, and cost a silent one nothing.
+ */
+export const STREAM_QUEUE_AHEAD_BYTES = 16 * KiB
 /** Bytes handed to the tunnel's socket at a time: more would only delay the small stream behind them. */
 export const TUNNEL_WRITE_BYTES = 256 * KiB
 /** Streams opened and not yet acknowledged; the value of hashicorp/yamux, whose accept queue overflows past it. */
@@ -98,8 +114,10 @@ export const RTT_FIRST_PINGS_MS = [0, 100, 300, 600] as const
 /** Pause between the pings by which a bulk transfer measures the round trip, and how many samples count. */
 export const RTT_PING_MS = 10_000
 export const RTT_SAMPLES = 8
-/** A stream whose owner took nothing for this long is reset before slow ones when memory runs out. */
+/** A stream whose owner took nothing, or whose peer gave no window, for this long is reset before slow ones when memory runs out. */
 export const STALLED_MS = 1_000
+/** Streams are looked through this often when memory ran out and none could go: 65 536 of them take a few milliseconds. */
+export const MEMORY_SCAN_MS = 100
 /** Streams that just woke may go before the others this many times in a row: small beats bulk, and bulk still moves. */
 export const NEW_STREAMS_IN_A_ROW = 32
 /** A payload shorter than this is copied behind its header; passing it on as a buffer of its own costs more. */
@@ -149,6 +167,8 @@ export const HTTP_IDLE_MS = 600_000
 export const LISTEN_BACKLOG = 4_096
 /** Descriptors that visitors and targets never take: tunnels, listeners, state, admin. */
 export const RESERVED_DESCRIPTORS = 256
+/** Descriptors that a gateway deals to nobody: files, the local socket, the admin port, what Node has open. */
+export const KEPT_DESCRIPTORS = 96
 
 // ── Client ──────────────────────────────────────────────────────────────────────────────────────────────
 

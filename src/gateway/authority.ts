@@ -43,6 +43,7 @@ export class Authority {
   /** Ports that the gateway itself listens on, which nobody is granted. The caller sets it. */
   reservedPorts: ReadonlySet<number> = new Set()
 
+  #several = { revision: -1, names: false }
   readonly #invites: Invites
   readonly #enrolments: Enrolments
   readonly #owners: Owners
@@ -170,6 +171,14 @@ export class Authority {
     for (const route of routes) this.#owners.release(route)
     this.revision++
     return { keys, names: [name], routes }
+  }
+
+  /** More than one name has a key or a route. Asked for each visitor, so it is counted once a change. */
+  get severalNames(): boolean {
+    if (this.#several.revision !== this.revision) {
+      this.#several = { revision: this.revision, names: this.names.length > 1 }
+    }
+    return this.#several.names
   }
 
   /** Names that have a key or a route. */

@@ -7,11 +7,17 @@ import {
   HELLO_BYTES,
   ORDERLY_CLOSE_MS,
   PROBE_MS,
+  REPEATED_LOG_MS,
   REQUESTS_UNANSWERED,
   REVOKED_CLOSE_MS,
+  SERVICES_BURST,
+  SERVICES_PER_SECOND,
   STREAM_WINDOW_BYTES,
+  TUNNELS,
+  TUNNELS_PER_KEY,
 } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
+import { gatewayDescriptors } from '../net/index.ts'
 import {
   type ClientMessage,
   type Hello,
@@ -25,12 +31,13 @@ import {
   type ServiceOffer,
   type ServiceResult,
 } from '../protocol/index.ts'
-import { Tunnel } from '../transport/index.ts'
+import { Pace, Tunnel } from '../transport/index.ts'
 import type { Authority } from './authority.ts'
 import { ConnectedClient } from './connected-client.ts'
 import { LiveKeys } from './live-keys.ts'
 import type { Registrar } from './registrar.ts'
 import type { Routes } from './routes.ts'
+import { Shares } from './shares.ts'
 
 export interface ClientsOptions {
   authority: Authority
@@ -60,10 +67,16 @@ export class Clients {
   /** Set once, by `drain`: from then on nobody is let in. */
   #draining = false
   readonly #whenEmpty = new Set<() => void>()
+  readonly #shares: Shares
+  readonly #tunnelsOf = new Map<Pin, number>()
+  readonly #paces = new Map<string, Pace>()
+  readonly #strangers = { unsaid: 0, saidAt: -REPEATED_LOG_MS }
   readonly errors = new Map<string, number>()
 
   constructor(options: ClientsOptions) {
     this.#options = options
+    const capacity = Math.min(TUNNELS, gatewayDescriptors().tunnels)
+    this.#shares = new Shares(capacity, () => options.authority.severalNames)
   }
 
   get all(): ReadonlySet<ConnectedClient> {
@@ -179,6 +192,7 @@ export class Clients {
     if (name === undefined || tunnel.ending) return
 
     const client = new ConnectedClient(tunnel, { ...hello, key, name })
+    if (!this.#admit(client, hello.services.length)) return
     login(client)
     tunnel.establish({ peerStreamWindow: hello.streamWindow, keepaliveSeconds })
     this.#all.add(client)
@@ -298,13 +312,13 @@ export class Clients {
         this.#reject(tunnel, 'protocol_error', 'a second hello')
         return
       case 'register':
-        if (!this.#mayAsk(client)) return
+        if (!this.#mayAsk(client, message.services.length)) return
         this.#register(client, message.services)
           .then((results) => sendResults(tunnel, message.seq, results), failed)
           .finally(answered)
         return
       case 'unregister':
-        if (!this.#mayAsk(client)) return
+        if (!this.#mayAsk(client, message.names.length)) return
         registrar
           .unregister(client, message.names, message.release === true)
           .then(() => tunnel.send({ type: 'unregistered', seq: message.seq }), failed)
@@ -325,11 +339,39 @@ export class Clients {
   }
 
   /** All names wait in one line for their answers: nobody may fill it. */
-  #mayAsk(client: ConnectedClient): boolean {
+  #mayAsk(client: ConnectedClient, services: number): boolean {
     client.unanswered += 1
-    if (client.unanswered <= REQUESTS_UNANSWERED) return true
-    const detail = `more than ${REQUESTS_UNANSWERED} requests wait for their answers`
+    const many = client.unanswered > REQUESTS_UNANSWERED
+    if (!many && this.#paceOf(client.name).take(performance.now(), services)) return true
+    const detail = many
+      ? `more than ${REQUESTS_UNANSWERED} requests wait for their answers`
+      : `"${client.name}" asks for more than ${SERVICES_BURST} services at once, or ${SERVICES_PER_SECOND} per second`
     this.#reject(client.tunnel, 'overloaded', detail, OWN_PROBLEM_SECONDS)
+    return false
+  }
+
+  /** Of enrolled names only, so there are no more than of those. */
+  #paceOf(name: string): Pace {
+    const pace = this.#paces.get(name) ?? new Pace(SERVICES_PER_SECOND, SERVICES_BURST)
+    this.#paces.set(name, pace)
+    return pace
+  }
+
+  /** False, and the tunnel is rejected: one key, or one name, has as many as it may. */
+  #admit(client: ConnectedClient, services: number): boolean {
+    const { key, name, tunnel } = client
+    const own = this.#tunnelsOf.get(key) ?? 0
+    const paced = this.#paceOf(name).take(performance.now(), services)
+    if (paced && own < TUNNELS_PER_KEY && this.#shares.take(name)) {
+      this.#tunnelsOf.set(key, own + 1)
+      return true
+    }
+    const detail = !paced
+      ? `"${name}" asks for more than ${SERVICES_BURST} services at once, or ${SERVICES_PER_SECOND} per second`
+      : own >= TUNNELS_PER_KEY
+        ? `this key has ${own} tunnels already, the most there may be`
+        : 'this gateway has as many tunnels as it may'
+    this.#reject(tunnel, 'overloaded', detail, OWN_PROBLEM_SECONDS)
     return false
   }
 
@@ -352,14 +394,34 @@ export class Clients {
     this.#keys.remove(client.key, client.instance)
     this.#options.authority.seen(client.key, client.instance, Date.now())
     this.#options.routes.drop(client)
+    this.#shares.give(client.name)
+    const own = (this.#tunnelsOf.get(client.key) ?? 1) - 1
+    if (own > 0) this.#tunnelsOf.set(client.key, own)
+    else this.#tunnelsOf.delete(client.key)
     if (this.#all.size === 0) for (const empty of this.#whenEmpty) empty()
   }
 
   #reject(tunnel: Tunnel, code: Parameters<typeof rejection>[0], message: string, retryAfter?: number): void {
-    this.#options.log.info({ address: tunnel.remoteAddress, code }, `rejected: ${printable(message, 400)}`)
+    this.#logRejection(tunnel, code, `rejected: ${printable(message, 400)}`)
     tunnel.send(rejection(code, message, retryAfter))
     const patience = code === 'revoked' ? REVOKED_CLOSE_MS : ORDERLY_CLOSE_MS
     tunnel.end(new TunnelError(code, { scope: 'tunnel', remote: true, detail: message }), patience)
+  }
+
+  /** Anybody can be rejected as often as they like before they are somebody: then a line now and then must do. */
+  #logRejection(tunnel: Tunnel, code: string, text: string): void {
+    const { log } = this.#options
+    const about = { address: tunnel.remoteAddress, code }
+    const strangers = this.#strangers
+    const now = performance.now()
+    if (!tunnel.established && now - strangers.saidAt < REPEATED_LOG_MS) {
+      strangers.unsaid += 1
+      log.debug(about, text)
+      return
+    }
+    const { unsaid } = strangers
+    log.info({ ...about, ...(unsaid > 0 ? { unsaid } : {}) }, text)
+    if (!tunnel.established) Object.assign(strangers, { unsaid: 0, saidAt: now })
   }
 }
 

@@ -181,7 +181,9 @@ export class Gateway {
         const revoked = authority.revoke(request.target, Date.now())
         this.#clients.revoke(revoked.keys)
         const why = refusal('not_granted', 'the name was revoked on the gateway')
-        await this.#registrar.abandon(revoked.routes, why)
+        this.#registrar.abandon(revoked.routes, why)
+        // Not behind whatever others are asking for: it must be on disk now.
+        await this.#store.save()
         log.warn(revoked, 'revoked')
         return revoked
       }

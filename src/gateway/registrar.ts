@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
 import { isName } from '../identity/index.ts'
-import { PORT_TRIES } from '../limits.ts'
+import { PORT_TRIES, SERVICES_IN_A_ROW, SERVICES_LOGGED, SERVICES_PER_TUNNEL } from '../limits.ts'
 import {
   isServiceCode,
   packItems,
@@ -45,14 +45,38 @@ export class Registrar {
     this.#options = options
   }
 
-  /** Answers for each offer, in order. What it grants is on disk and open when it resolves. */
-  register(client: ConnectedClient, offers: readonly ServiceOffer[]): Promise<ServiceResult[]> {
-    return this.#alone(async () => {
-      const results: ServiceResult[] = []
-      for (const offer of offers) results.push(await this.#registerOne(client, offer))
-      await this.#options.save()
-      return results
-    })
+  /**
+   * Answers for each offer, in order. What it grants is on disk and open when it resolves. Many offers are taken some
+   * at a time: other names, and everything else that the process does, get their turn in between.
+   */
+  async register(client: ConnectedClient, offers: readonly ServiceOffer[]): Promise<ServiceResult[]> {
+    const request: Request = { seen: new Set(), quiet: offers.length > SERVICES_LOGGED, noPort: undefined }
+    const results: ServiceResult[] = []
+    // Without an offer too: what else is not on disk yet must be before anybody is answered.
+    for (let at = 0; at === 0 || at < offers.length; at += SERVICES_IN_A_ROW) {
+      if (at > 0) await new Promise(setImmediate)
+      await this.#alone(async () => {
+        // It has ended meanwhile: what it asked for is nobody's business any more, and the state may be closed.
+        if (client.tunnel.ending) return
+        for (const offer of offers.slice(at, at + SERVICES_IN_A_ROW)) {
+          results.push(await this.#registerOne(client, offer, request))
+        }
+        await this.#options.save()
+      })
+    }
+    if (request.quiet) this.#summarize(client, results)
+    return results
+  }
+
+  #summarize(client: ConnectedClient, results: readonly ServiceResult[]): void {
+    const refused = results.flatMap((result) => ('error' in result ? [result] : []))
+    const about = { name: client.name, key: client.key, services: results.length - refused.length }
+    const [first] = refused
+    if (first === undefined) this.#options.log.info(about, 'services registered')
+    else {
+      const why = `${refused.length} services refused, the first, "${printable(first.name)}": ${printable(first.error.message, 400)}`
+      this.#options.log.warn({ ...about, code: first.error.code }, why)
+    }
   }
 
   unregister(client: ConnectedClient, names: readonly string[], release: boolean): Promise<void> {
@@ -89,13 +113,12 @@ export class Registrar {
     })
   }
 
-  /** Routes that nobody owns any more: as `withdraw`, and their ports are closed. */
-  abandon(routes: readonly Route[], why: ServiceRefusal['error']): Promise<void> {
+  /** Routes that nobody owns any more: as `withdraw`, at once; their ports are closed when the line comes to it. */
+  abandon(routes: readonly Route[], why: ServiceRefusal['error']): void {
     this.withdraw(routes.map((route) => ({ route, why })))
-    return this.#alone(async () => {
-      for (const route of routes)
-        if (this.#options.authority.ownerOf(route) === undefined) this.#options.ports.close(route)
-      await this.#options.save()
+    void this.#alone(async () => {
+      const { authority, ports } = this.#options
+      for (const route of routes) if (authority.ownerOf(route) === undefined) ports.close(route)
     })
   }
 
@@ -138,10 +161,12 @@ export class Registrar {
     for (const carried of Array.from(client.carried.values())) if (carried.route === route) carried.cut()
   }
 
-  async #registerOne(client: ConnectedClient, offer: ServiceOffer): Promise<ServiceResult> {
+  async #registerOne(client: ConnectedClient, offer: ServiceOffer, request: Request): Promise<ServiceResult> {
     const { routes, log, urlOf } = this.#options
     try {
-      const route = await this.#place(client, offer)
+      const known = client.services.get(offer.name)
+      checkOffer(client, offer, request)
+      const route = await this.#place(client, offer, request)
       // Its end may have begun meanwhile, by a revoke too: what is over must not get into the table.
       if (client.tunnel.ending) return { name: offer.name, urls: [] }
       // Opening its port took a while: a reload may have narrowed the grant.
@@ -149,31 +174,22 @@ export class Registrar {
       const ghosts = routes.register(client, client.name, offer, route)
       client.services.set(offer.name, { offer, route })
       this.#tellGhosts(ghosts)
-      log.info({ name: client.name, service: offer.name, route, key: client.key }, 'service registered')
+      const about = { name: client.name, service: offer.name, route, key: client.key }
+      log[request.quiet || known !== undefined ? 'debug' : 'info'](about, 'service registered')
       return { name: offer.name, urls: [urlOf(route)] }
     } catch (error) {
       if (!(error instanceof TunnelError) || !isServiceCode(error.code)) throw error
-      log.warn(
-        { name: client.name, service: printable(offer.name), code: error.code, key: client.key },
-        `service refused: ${printable(error.message, 400)}`,
-      )
+      const about = { name: client.name, service: printable(offer.name), code: error.code, key: client.key }
+      log[request.quiet ? 'debug' : 'warn'](about, `service refused: ${printable(error.message, 400)}`)
       return { name: offer.name, error: { code: error.code, message: error.message } }
     }
   }
 
   /** Finds the route of an offer, makes its name the owner, and opens its port. */
-  async #place(client: ConnectedClient, offer: ServiceOffer): Promise<Route> {
+  async #place(client: ConnectedClient, offer: ServiceOffer, request: Request): Promise<Route> {
     const { authority } = this.#options
     const { name } = client
     const known = client.services.get(offer.name)
-    if (!isName(offer.name)) {
-      const rule = 'a service name is 1 to 63 of a-z, 0-9 and -, and does not begin or end with -'
-      throw new TunnelError('bad_service', {
-        scope: 'stream',
-        remote: true,
-        detail: `"${printable(offer.name)}": ${rule}`,
-      })
-    }
     authority.mayOffer(name, offer)
     const wanted = routeOf(offer)
     if (known !== undefined && wanted !== undefined && known.route !== wanted) {
@@ -187,7 +203,16 @@ export class Registrar {
       await this.#claim(wanted, name)
       return wanted
     }
-    return known?.route ?? (await this.#choosePort(name, offer.name))
+    if (known !== undefined) return known.route
+    // A search that found nothing finds nothing for the next one either.
+    if (request.noPort !== undefined && authority.portFor(name, offer.name) === undefined)
+      throw request.noPort
+    try {
+      return await this.#choosePort(name, offer.name)
+    } catch (error) {
+      if (error instanceof TunnelError) request.noPort = error
+      throw error
+    }
   }
 
   /** A port for a service that named none: the one it had, else the lowest that can be opened. */
@@ -271,6 +296,34 @@ export class Registrar {
     const done = this.#last.then(work)
     this.#last = done.catch(() => {})
     return done
+  }
+}
+
+/** What the offers of one request have in common. */
+interface Request {
+  /** Names that were in it already. */
+  readonly seen: Set<string>
+  /** Too many for a line each. */
+  readonly quiet: boolean
+  /** What the search for a free port ended with. */
+  noPort: TunnelError | undefined
+}
+
+/** What can be said of an offer before anything is claimed or opened for it. */
+function checkOffer(client: ConnectedClient, offer: ServiceOffer, request: Request): void {
+  const refuse = (code: 'bad_service' | 'too_many_services', detail: string): TunnelError =>
+    new TunnelError(code, {
+      scope: 'stream',
+      remote: true,
+      detail: `service "${printable(offer.name)}": ${detail}`,
+    })
+  if (!isName(offer.name)) {
+    throw refuse('bad_service', 'a name is 1 to 63 of a-z, 0-9 and -, and does not begin or end with -')
+  }
+  if (request.seen.has(offer.name)) throw refuse('bad_service', 'twice in one request')
+  request.seen.add(offer.name)
+  if (!client.services.has(offer.name) && client.services.size >= SERVICES_PER_TUNNEL) {
+    throw refuse('too_many_services', `a tunnel carries ${SERVICES_PER_TUNNEL}`)
   }
 }
 

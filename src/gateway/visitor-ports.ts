@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:net'
 import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
-import { listenOn, visitorServerOptions } from '../net/index.ts'
+import { gatewayDescriptors, listenOn, visitorServerOptions } from '../net/index.ts'
 import { parseRoute, type Route } from './route.ts'
 import type { Visitors } from './visitors.ts'
 
@@ -16,6 +16,7 @@ export interface VisitorPortsOptions {
 export class VisitorPorts {
   readonly #options: VisitorPortsOptions
   readonly #open = new Map<Route, Server>()
+  readonly #capacity = gatewayDescriptors().ports
   #closed = false
 
   constructor(options: VisitorPortsOptions) {
@@ -26,6 +27,10 @@ export class VisitorPorts {
   async open(route: Route): Promise<void> {
     const parsed = parseRoute(route)
     if (parsed.kind !== 'tcp' || this.#open.has(route)) return
+    if (this.#open.size >= this.#capacity) {
+      const detail = `the gateway has ${this.#open.size} ports open, as many as its open files allow: ask its operator`
+      throw new TunnelError('port_in_use', { scope: 'stream', remote: true, detail })
+    }
     const host = this.#options.host()
     try {
       await this.listen(route, { ...(host === undefined ? {} : { host }), port: parsed.port })

@@ -1,7 +1,7 @@
 import { randomFillSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TunnelError, UnreachedCode } from '../errors.ts'
-import { HELD_BYTES } from '../limits.ts'
+import { HELD_BYTES, TRIES_PER_VISITOR } from '../limits.ts'
 import type { StreamSink } from '../mux/index.ts'
 import {
   HeldSocket,
@@ -177,7 +177,7 @@ export class Visitor implements Carried {
       this.#tried ??= new Set()
       this.#tried.add(client)
     }
-    if (gone.replay === undefined) this.#fail(unreached)
+    if (gone.replay === undefined || (this.#tried?.size ?? 0) >= TRIES_PER_VISITOR) this.#fail(unreached)
     else this.#seek(gone.replay)
     return true
   }

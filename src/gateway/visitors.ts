@@ -2,12 +2,13 @@ import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import { VISITORS, VISITORS_PER_ADDRESS } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
-import { addressClass, addressKey, descriptorsForVisitors, plainAddress } from '../net/index.ts'
+import { addressClass, addressKey, gatewayDescriptors, plainAddress } from '../net/index.ts'
 import type { Apology } from './apology.ts'
 import type { Authority } from './authority.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { Route } from './route.ts'
 import type { Routes } from './routes.ts'
+import { Shares } from './shares.ts'
 import { type Lobby, Visitor } from './visitor.ts'
 import { WaitingRoom } from './waiting.ts'
 
@@ -30,7 +31,9 @@ export class Visitors implements Lobby {
   total = 0
 
   readonly #options: VisitorsOptions
-  readonly #all = new Set<Visitor>()
+  /** Each with the name whose share it counts in. */
+  readonly #all = new Map<Visitor, string>()
+  readonly #shares: Shares
   /** Sockets of those who get an answer from here, until it has left. */
   readonly #lingering = new Set<Socket>()
   /** Of those who have gone. */
@@ -49,7 +52,8 @@ export class Visitors implements Lobby {
   constructor(options: VisitorsOptions) {
     this.#options = options
     this.routes = options.routes
-    this.#capacity = options.capacity ?? Math.min(VISITORS, descriptorsForVisitors())
+    this.#capacity = options.capacity ?? Math.min(VISITORS, gatewayDescriptors().visitors)
+    this.#shares = new Shares(this.#capacity, () => options.authority.severalNames)
     this.#waiting = new WaitingRoom<Visitor>({ holdMs: options.holdMs })
   }
 
@@ -60,7 +64,7 @@ export class Visitors implements Lobby {
   /** From and to visitors since the start, while they move and not only at the end. */
   get bytes(): { in: number; out: number } {
     const sum = { ...this.#bytes }
-    for (const { bytes } of this.#all) {
+    for (const { bytes } of this.#all.keys()) {
       sum.in += bytes.in
       sum.out += bytes.out
     }
@@ -88,8 +92,11 @@ export class Visitors implements Lobby {
     const same = (this.#perAddress.get(key) ?? 0) + 1
     // Behind loopback stands a proxy of the operator's, or the operator: one address there is not one visitor.
     const crowd =
-      same > (this.#options.perAddress ?? VISITORS_PER_ADDRESS) && addressClass(address) !== 'loopback'
-    if (this.#closed || crowd || this.size + this.#lingering.size >= this.#capacity || address === '') {
+      same > Math.min(this.#options.perAddress ?? VISITORS_PER_ADDRESS, Math.ceil(this.#capacity / 8)) &&
+      addressClass(address) !== 'loopback'
+    const full = this.size + this.#lingering.size >= this.#capacity
+    const name = this.#options.authority.ownerOf(route) ?? ''
+    if (this.#closed || crowd || full || address === '' || !this.#shares.take(name)) {
       this.#count(crowd ? 'address_full' : 'busy')
       socket.on('error', () => {})
       socket.resetAndDestroy()
@@ -97,7 +104,7 @@ export class Visitors implements Lobby {
     }
     this.#perAddress.set(key, same)
     const visitor = new Visitor(this, socket, route)
-    this.#all.add(visitor)
+    this.#all.set(visitor, name)
     if (this.#options.memory.full) visitor.dismiss('busy')
     else visitor.seek()
   }
@@ -136,7 +143,10 @@ export class Visitors implements Lobby {
   }
 
   done(visitor: Visitor, bytes: { in: number; out: number }, code: string | undefined): void {
-    if (!this.#all.delete(visitor)) return
+    const name = this.#all.get(visitor)
+    if (name === undefined) return
+    this.#all.delete(visitor)
+    this.#shares.give(name)
     this.#waiting.leave(visitor)
     const key = addressKey(visitor.address)
     const same = (this.#perAddress.get(key) ?? 0) - 1
@@ -172,7 +182,7 @@ export class Visitors implements Lobby {
   /** Lets nobody in, sends away who waits, and resolves when the others have ended, at the latest after `ms`. */
   async drained(ms: number): Promise<void> {
     this.#closed = true
-    for (const visitor of Array.from(this.#all))
+    for (const visitor of Array.from(this.#all.keys()))
       if (this.#waiting.since(visitor) !== undefined) visitor.dismiss('absent')
     if (this.served === 0) return
     await new Promise<void>((resolve) => {
@@ -190,7 +200,7 @@ export class Visitors implements Lobby {
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    for (const visitor of Array.from(this.#all)) visitor.cut()
+    for (const visitor of Array.from(this.#all.keys())) visitor.cut()
     for (const socket of this.#lingering) socket.destroy()
   }
 

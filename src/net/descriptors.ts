@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { ServerOpts } from 'node:net'
-import { HELD_BYTES, RESERVED_DESCRIPTORS, TCP_KEEPALIVE_MS } from '../limits.ts'
+import { HELD_BYTES, KEPT_DESCRIPTORS, RESERVED_DESCRIPTORS, TCP_KEEPALIVE_MS } from '../limits.ts'
 
 /** Options of every TCP socket that carries a visitor's bytes, for `net.connect`. */
 export const socketOptions = {
@@ -26,6 +26,22 @@ export function descriptorLimit(): number | undefined {
   }
   const soft = /^Max open files\s+(\d+|unlimited)/m.exec(limits)?.[1]
   return soft === undefined || soft === 'unlimited' ? undefined : Number(soft)
+}
+
+/**
+ * How a gateway deals out its descriptors, so that no kind of connection can take those of another: an eighth each
+ * for tunnels, for those who have not logged in and for visitors' ports, the rest for visitors. What is left over
+ * (state, admin port, local commands) nobody gets.
+ */
+export function gatewayDescriptors(limit: number = descriptorLimit() ?? Number.POSITIVE_INFINITY): {
+  visitors: number
+  tunnels: number
+  unauthenticated: number
+  ports: number
+} {
+  const rest = Math.max(0, limit - KEPT_DESCRIPTORS)
+  const eighth = Math.max(1, Math.floor(rest / 8))
+  return { visitors: Math.max(1, rest - 3 * eighth), tunnels: eighth, unauthenticated: eighth, ports: eighth }
 }
 
 /** What is left of `limit` for visitors and targets; a fifth at least, where the limit is so low that the reserve would take all. */

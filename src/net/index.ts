@@ -15,6 +15,7 @@ export {
 export {
   descriptorLimit,
   descriptorsForVisitors,
+  gatewayDescriptors,
   socketOptions,
   visitorServerOptions,
 } from './descriptors.ts'

@@ -5,5 +5,6 @@
 
 export { TunnelListener, type TunnelListenerOptions } from './listener.ts'
 export { Liveness } from './liveness.ts'
+export { Pace } from './pace.ts'
 export { type DialOptions, dialTls, type Keys, notAGateway, tunnelContext } from './tls.ts'
 export { Tunnel, type TunnelHandler, type TunnelOptions } from './tunnel.ts'

@@ -2,7 +2,7 @@ import type { X509Certificate } from 'node:crypto'
 import { createServer, type Server, type Socket } from 'node:net'
 import { type SecureContext, TLSSocket } from 'node:tls'
 import { HANDSHAKE_MS, UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_PER_ADDRESS } from '../limits.ts'
-import { addressKey, closeServer, listenOn, plainAddress } from '../net/index.ts'
+import { addressKey, closeServer, gatewayDescriptors, listenOn, plainAddress } from '../net/index.ts'
 import { TUNNEL_ALPN } from '../protocol/index.ts'
 import { type Keys, tunnelContext } from './tls.ts'
 import { WaitingList, type WaitingListOptions } from './waiting-list.ts'
@@ -23,10 +23,14 @@ export interface TunnelListenerOptions<Peer> {
   bounds?: WaitingListOptions | undefined
 }
 
-const BOUNDS: WaitingListOptions = {
-  total: UNAUTHENTICATED_CONNECTIONS,
-  perAddress: UNAUTHENTICATED_PER_ADDRESS,
-  patience: HANDSHAKE_MS,
+/** Fewer where the process may have few open files. */
+function usualBounds(): WaitingListOptions {
+  const total = Math.min(UNAUTHENTICATED_CONNECTIONS, gatewayDescriptors().unauthenticated)
+  return {
+    total,
+    perAddress: Math.min(UNAUTHENTICATED_PER_ADDRESS, Math.ceil(total / 2)),
+    patience: HANDSHAKE_MS,
+  }
 }
 
 /**
@@ -43,7 +47,7 @@ export class TunnelListener<Peer> {
 
   constructor(options: TunnelListenerOptions<Peer>) {
     this.#options = options
-    this.#bounds = options.bounds ?? BOUNDS
+    this.#bounds = options.bounds ?? usualBounds()
     this.#unauthenticated = new WaitingList(this.#bounds)
     this.#context = tunnelContext(options.keys)
     this.#server = createServer({ noDelay: true }, this.#onConnection)

@@ -19,6 +19,7 @@ import { type MemoryBudget, type Millis, Session, type Stream, type StreamSink }
 import { plainAddress } from '../net/index.ts'
 import { type ClientMessage, ControlReader, encodeControl, type GatewayMessage } from '../protocol/index.ts'
 import { Liveness } from './liveness.ts'
+import { Pace } from './pace.ts'
 
 /** How a tunnel's owner hears of it. Calls are synchronous; after `closed` there are none. */
 export interface TunnelHandler {
@@ -69,8 +70,7 @@ export class Tunnel {
   #suspect = false
   #peerLeft = false
   #probes = new Set<(alive: boolean) => void>()
-  #messageTokens = CONTROL_MESSAGES_BURST
-  #messageTokensAt: Millis
+  readonly #pace = new Pace(CONTROL_MESSAGES_PER_SECOND, CONTROL_MESSAGES_BURST)
 
   constructor(socket: TLSSocket, handler: TunnelHandler, options: TunnelOptions) {
     this.role = options.role
@@ -78,7 +78,6 @@ export class Tunnel {
     this.#socket = socket
     this.remoteAddress = plainAddress(socket.remoteAddress ?? 'unknown')
     const now = performance.now()
-    this.#messageTokensAt = now
     this.#liveness = new Liveness(KEEPALIVE_SECONDS * 1000, now)
     this.#reader = new ControlReader(options.role === 'gateway' ? 'fromClient' : 'fromGateway')
     this.session = new Session({
@@ -290,13 +289,8 @@ export class Tunnel {
   }
 
   #countMessages(count: number): void {
-    const now = performance.now()
-    const refill = ((now - this.#messageTokensAt) * CONTROL_MESSAGES_PER_SECOND) / 1000
-    this.#messageTokens = Math.min(CONTROL_MESSAGES_BURST, this.#messageTokens + refill) - count
-    this.#messageTokensAt = now
-    if (this.#messageTokens < 0) {
-      throw new TunnelError('flood', { scope: 'tunnel', remote: true, detail: 'too many control messages' })
-    }
+    if (this.#pace.take(performance.now(), count)) return
+    throw new TunnelError('flood', { scope: 'tunnel', remote: true, detail: 'too many control messages' })
   }
 
   /** The peer broke a rule: tell it while there is somebody to tell, then close. */
