@@ -88,8 +88,8 @@ export const FRAME_PAYLOAD_BYTES = 16 * KiB - 12
 /** Bytes a stream queues before `write` says to wait: what one read of a socket brings. */
 export const STREAM_QUEUE_BYTES = 64 * KiB
 /**
- * Of them beyond what the peer's window lets go: a frame that leaves with the next grant. More would be held for
- * a peer that does not read, and cost a silent one nothing.
+ * The most of them that the peer's window does not let go: one frame, at hand when it grants more. Beyond that a
+ * peer that never reads would have us hold what it asked nobody for.
  */
 export const STREAM_QUEUE_AHEAD_BYTES = 16 * KiB
 /** Bytes handed to the tunnel's socket at a time: more would only delay the small stream behind them. */
@@ -223,7 +223,7 @@ export const SOCKET_PATH_BYTES = 107
 /** A configuration file; larger ones are a mistake. */
 export const CONFIG_BYTES = 1 * MiB
 /** A changed configuration file is read when it has rested this long: editors and copies write in several steps. */
-export const CONFIG_SETTLE_MS = 200
+export const CONFIG_SETTLE_MS = 1_000
 /** Tables within tables in a configuration file: no setting is deeper than half of this. */
 export const TOML_DEPTH = 16
 /** Longest duration that anybody may write: past a year it is a slip of the pen. */

@@ -27,13 +27,14 @@ export function addJoin(program: Command): void {
 
 async function join(said: string | undefined, { replace }: Options, globals: Globals): Promise<void> {
   const text = await inviteText(said)
-  const [client, { decodeInvite }, { identityIn, instanceId }] = await Promise.all([
+  const [client, { decodeInvite, samePin }, { identityIn, instanceId }] = await Promise.all([
     import('../client/index.ts'),
     import('../identity/index.ts'),
     import('../state/index.ts'),
   ])
   const invite = decodeInvite(text)
   const state = await stateOf(globals, { create: true })
+  const known = (await client.joinedGateways(state)).some(({ pin }) => samePin(pin, invite.pin))
   const entry = await client.join({
     invite,
     identity: await identityIn(state, 'client'),
@@ -48,7 +49,7 @@ async function join(said: string | undefined, { replace }: Options, globals: Glo
   answer.line(
     globals.json === true
       ? JSON.stringify({ gateway, name, key: pin })
-      : `joined ${gateway} as "${name}" (gateway key ${pin} pinned)`,
+      : `${known ? 'already ' : ''}joined ${gateway} as "${name}" (gateway key ${pin} pinned)`,
   )
 }
 
@@ -56,6 +57,6 @@ async function join(said: string | undefined, { replace }: Options, globals: Glo
 async function inviteText(said: string | undefined): Promise<string> {
   if (said !== undefined && said !== '-') return said
   if (said === '-') return readAll(process.stdin, INVITE_TEXT_CHARACTERS)
-  if (process.stdin.isTTY) return askHidden('invite: ', process.stdin, process.stderr)
+  if (process.stdin.isTTY) return askHidden('invite (not shown): ', process.stdin, process.stderr)
   throw userError('usage', 'no invite: give it, or "-" to read it from stdin')
 }

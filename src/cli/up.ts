@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { GatewayEntry } from '../client/index.ts'
 import type { ClientFile } from '../config/index.ts'
+import { userError } from '../errors.ts'
 import type { State } from '../state/index.ts'
 import { examples, type Globals, globalsOf, logOf, stateOf } from './globals.ts'
 import { drainMsOf, offer } from './offer.ts'
@@ -41,6 +42,13 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
     file: config,
     async reload(client) {
       const changed = await loadClientFile(config)
+      // Half a file, as some programs save it, must not drop what is being served.
+      if (changed.services.length === 0 && client.status().routes.length > 0) {
+        throw userError(
+          'config_invalid',
+          `${config} has no [[service]] now: to offer nothing, stop blindgate`,
+        )
+      }
       client.update(changed.services, await gatewaysOf(changed, state, config))
       log.info(`${config} is in force: ${changed.services.length} services`)
     },

@@ -122,8 +122,7 @@ async function onFiles(state: State, request: GatewayRequest, log: Logger): Prom
   const act = async (): Promise<unknown> => {
     switch (request.command) {
       case 'invite':
-        // Only an invite carries the key: asking who is enrolled does not make a gateway of a folder.
-        return makeInvite(store, (await identityIn(state, 'gateway')).pin, request)
+        return inviteOnFiles(state, store, request)
       case 'revoke':
         return authority.revoke(request.target, Date.now())
       case 'release':
@@ -137,6 +136,22 @@ async function onFiles(state: State, request: GatewayRequest, log: Logger): Prom
   const answer = await act()
   await store.close()
   return answer
+}
+
+/** Only an invite carries the key: asking who is enrolled does not make a gateway of a folder. */
+async function inviteOnFiles(
+  state: State,
+  store: Store,
+  request: Extract<GatewayRequest, { command: 'invite' }>,
+): Promise<InviteAnswer | undefined> {
+  const first = (await state.read('gateway.key')) === undefined
+  const answer = makeInvite(store, (await identityIn(state, 'gateway')).pin, request)
+  if (answer === undefined || !first) return answer
+  // A forgotten --state would otherwise show only at the other end, as a key that is not the gateway's.
+  return {
+    ...answer,
+    warning: `no gateway has run on ${state.path} yet: the invite is for the one that will`,
+  }
 }
 
 /** All enrolled machines; `live` gives what is known of a key that has a tunnel. */

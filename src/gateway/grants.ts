@@ -94,7 +94,7 @@ export class Grants {
   #add(name: string, key: 'types' | 'ports'): string {
     return this.some
       ? `add it under [grant.${name}] ${key} ${WHERE}`
-      : `add [grant.${name}] with types, hosts and ports ${WHERE}`
+      : `add [grant.${name}] with types, hosts and ports to gateway.toml there, and start the gateway with -c gateway.toml`
   }
 }
 

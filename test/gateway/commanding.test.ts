@@ -65,6 +65,12 @@ describe('a command of this machine', () => {
       code: 'not_found',
     })
     expect(await state.read('gateway.key')).toBeUndefined()
+    // An invite is of a gateway: one that is made before the gateway ever ran says so.
+    const made = (await gatewayCommand(state, { ...INVITE, address: '127.0.0.1:9001' }, log)) as InviteAnswer
+    expect(made.warning).toContain('no gateway has run')
+    expect(
+      (await gatewayCommand(state, { ...INVITE, address: '127.0.0.1:9001' }, log)) as InviteAnswer,
+    ).not.toHaveProperty('warning')
   })
 
   test('acts on the files when none runs, and the next gateway goes by it', async () => {
