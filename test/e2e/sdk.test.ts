@@ -1,12 +1,12 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, expect, it } from 'vitest'
-import { Target } from './visitors.ts'
-import { main, World } from './world.ts'
+import { ask, Target } from './visitors.ts'
+import { heard, main, until, World } from './world.ts'
 
-const world = new World()
-afterAll(() => world.close())
+const whole = new World()
+afterAll(() => whole.close())
 
 const SCRIPT = `
 import http from 'node:http'
@@ -30,6 +30,7 @@ console.log('closed')
 `
 
 it('a program forwards a port and serves from a server of its own, and ends by itself when both are closed', async () => {
+  const world = whole.with(new World())
   const gateway = await world.gateway()
   await world.join('home', gateway)
   const web = world.with(await Target.web('from a port'))
@@ -46,4 +47,23 @@ it('a program forwards a port and serves from a server of its own, and ends by i
     'closed',
     '',
   ])
+})
+
+it('the program of the README runs as it stands there', async () => {
+  const world = whole.with(new World())
+  const gateway = await world.gateway()
+  await world.join('reader', gateway)
+  const web = world.with(await Target.web('from a port'))
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
+  const program = /^```js\n([^]*?)^```$/m.exec(readme)?.[1] ?? ''
+  const sdk = pathToFileURL(join(dirname(main()), '..', 'index.js')).href
+  const path = world.path('readme.mjs')
+  writeFileSync(path, program.replace("'blindgate'", `'${sdk}'`).replace('3000', String(web.port)))
+  const env = { ...process.env, BLINDGATE_STATE: world.path('reader') }
+  const running = world.workshop.startScript(path, [], { env })
+  await heard(running, 'out', new RegExp(`^http://127.0.0.1:${gateway.visitors}\n`))
+  await until('the server of the program answers', async () => {
+    const { body } = await ask(Number(gateway.visitors))
+    return body === 'from behind NAT\n' ? true : body
+  })
 })
