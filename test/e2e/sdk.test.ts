@@ -63,7 +63,7 @@ it('the program of the README runs as it stands there', async () => {
   const running = world.workshop.startScript(path, [], { env })
   await heard(running, 'out', new RegExp(`^http://127.0.0.1:${gateway.visitors}\n`))
   await until('the server of the program answers', async () => {
-    const { body } = await ask(Number(gateway.visitors))
+    const { body } = await ask(gateway.visitors)
     return body === 'from behind NAT\n' ? true : body
   })
 })
