@@ -1,6 +1,7 @@
-import { FRAME_PAYLOAD_BYTES, STREAM_QUEUE_BYTES } from '../limits.ts'
+import { FRAME_PAYLOAD_BYTES } from '../limits.ts'
 import { Fifo } from './fifo.ts'
 import { ACK, DATA, FIN, GO_AWAY, HEADER_BYTES, PING, RST, SYN, WINDOW_UPDATE } from './frame.ts'
+import type { MemoryBudget } from './memory.ts'
 import { Scheduler } from './scheduler.ts'
 import type { MuxStream } from './stream.ts'
 import { FrameWriter } from './writer.ts'
@@ -15,6 +16,7 @@ export class Outbound {
   readonly #scheduler = new Scheduler()
   readonly #priorityId: number
   readonly #wake: () => void
+  readonly #memory: MemoryBudget | undefined
   #priority: MuxStream | undefined
   readonly #pongs = new Fifo<number>()
   readonly #resets = new Fifo<number>()
@@ -38,9 +40,10 @@ export class Outbound {
   /** Wire bytes taken. */
   bytes = 0
 
-  constructor(priorityId: number, wake: () => void) {
+  constructor(priorityId: number, wake: () => void, memory: MemoryBudget | undefined) {
     this.#priorityId = priorityId
     this.#wake = wake
+    this.#memory = memory
   }
 
   /** A GoAway waits or has left: what is written from now on is not sent. */
@@ -245,8 +248,9 @@ export class Outbound {
       queue.move(writer, length)
       stream.sendWindow -= length
       stream.bytesOut += length
+      if (this.#memory !== undefined) this.#sent(this.#memory, stream, length)
       // Half: a full queue again after each frame would wake the owner for every one of them.
-      if (stream.drainWanted && queue.bytes <= STREAM_QUEUE_BYTES / 2) {
+      if (stream.drainWanted && queue.bytes * 2 <= stream.queueLimit) {
         stream.drainWanted = false
         this.#short.push(stream)
       }
@@ -258,6 +262,12 @@ export class Outbound {
       writer.header(WINDOW_UPDATE, syn, stream.id, 0)
     }
     return true
+  }
+
+  /** Bytes left the queue of `stream`. */
+  #sent(memory: MemoryBudget, stream: MuxStream, bytes: number): void {
+    memory.holdQueued(-bytes)
+    stream.movedAt = memory.now
   }
 
   /**

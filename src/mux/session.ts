@@ -71,7 +71,7 @@ export class Session {
 
   constructor(options: SessionOptions) {
     const { events } = options
-    this.#outbound = new Outbound(options.priorityStream ?? 1, () => events.wake())
+    this.#outbound = new Outbound(options.priorityStream ?? 1, () => events.wake(), options.memory)
     this.#streams = new Streams({
       outbound: this.#outbound,
       role: options.role,
@@ -159,7 +159,7 @@ export class Session {
    * this session is kept until the chunk before it has been read.
    */
   receive(chunk: Uint8Array, now: Millis): void {
-    this.#streams.now = Math.max(this.#streams.now, now)
+    this.#streams.tell(now)
     this.#bytesIn += chunk.length
     if (this.#receiving) {
       this.#waiting.push(chunk)
@@ -187,7 +187,7 @@ export class Session {
 
   /** Asks for a sign of life and measures the round trip; nothing while an answer is outstanding. */
   ping(now: Millis): void {
-    this.#streams.now = Math.max(this.#streams.now, now)
+    this.#streams.tell(now)
     this.#streams.ping(now)
   }
 

@@ -1,12 +1,12 @@
 import type { TunnelError } from '../errors.ts'
-import { STREAM_QUEUE_BYTES } from '../limits.ts'
+import { STREAM_QUEUE_AHEAD_BYTES, STREAM_QUEUE_BYTES } from '../limits.ts'
 import { SendQueue } from './queue.ts'
 import type { StreamList } from './scheduler.ts'
-import { ReceiveWindow } from './window.ts'
+import { type Millis, ReceiveWindow } from './window.ts'
 
 /**
  * How a stream's owner hears of it. Calls come synchronously out of `Session.receive`, `take` and `abort`,
- * or out of a call on another stream (memory pressure). A sink may call back into its stream and session,
+ * or out of a write to another stream (memory pressure). A sink may call back into its stream and session,
  * and must not throw.
  */
 export interface StreamSink {
@@ -63,10 +63,14 @@ export interface Stream {
 export interface StreamHost {
   /** Nothing written from now on would be sent. */
   readonly closing: boolean
-  /** Something was written or ended. */
+  /** `bytes` were put into its queue. */
+  queued(stream: MuxStream, bytes: number): void
+  /** It has ended, behind what was written. */
   written(stream: MuxStream): void
   consumed(stream: MuxStream, bytes: number): void
   reset(stream: MuxStream): void
+  /** Ends it to free what it holds. */
+  evict(stream: MuxStream): void
   /** Its ACK left. */
   accepted(stream: MuxStream): void
   /** Its FIN left. */
@@ -91,6 +95,8 @@ export class MuxStream implements Stream {
   readonly window: ReceiveWindow
   /** Bytes that the peer still lets us send. */
   sendWindow: number
+  /** When bytes last left its queue, or came to an empty one. Kept for the memory budget only. */
+  movedAt: Millis = 0
   /** Its first frame has not left. */
   synPending: boolean
   finSent = false
@@ -137,6 +143,14 @@ export class MuxStream implements Stream {
     return this.readEnded && this.finSent
   }
 
+  /**
+   * Queued bytes from which on a writer waits: what the peer lets go, and a little that is at hand when it
+   * lets go more. Sending lowers the queue and this alike; it is never 0, so an empty queue is always short.
+   */
+  get queueLimit(): number {
+    return Math.min(STREAM_QUEUE_BYTES, this.sendWindow + STREAM_QUEUE_AHEAD_BYTES)
+  }
+
   /** There is a frame of it that may leave now. */
   get sendable(): boolean {
     if (this.closed) return false
@@ -148,9 +162,9 @@ export class MuxStream implements Stream {
     if (this.closed || this.writeEnded || this.host.closing) return true
     if (chunk.length > 0) {
       this.queue.push(chunk)
-      this.host.written(this)
+      this.host.queued(this, chunk.length)
     }
-    if (this.queue.bytes < STREAM_QUEUE_BYTES) return true
+    if (this.queue.bytes < this.queueLimit) return true
     this.drainWanted = true
     return false
   }

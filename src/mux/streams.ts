@@ -70,6 +70,11 @@ export class Streams implements StreamHost, MemoryUser {
     return this.ended || this.#outbound.closing
   }
 
+  tell(now: Millis): void {
+    if (now > this.now) this.now = now
+    this.memory?.tell(now)
+  }
+
   /** By parity: we would have opened it. */
   isOwn(id: number): boolean {
     return (id & 1) === (this.#nextId & 1)
@@ -149,16 +154,19 @@ export class Streams implements StreamHost, MemoryUser {
 
   /** Bytes of `stream` that came with the current frame go to its owner. */
   deliver(stream: MuxStream, chunk: Uint8Array): void {
-    const window = stream.window
+    const { window } = stream
+    const { memory } = this
     const bytes = chunk.length
-    if (window.unread === 0) window.touchedAt = this.now
+    if (memory !== undefined) {
+      if (window.unread === 0) window.touchedAt = memory.now
+      memory.hold(bytes)
+    }
     window.left -= bytes
     window.unread += bytes
     window.measured += bytes
     stream.bytesIn += bytes
-    this.memory?.hold(bytes)
     stream.sink.data(stream, chunk)
-    if (this.memory?.full === true) this.memory.relieve(this.now)
+    memory?.relieve()
   }
 
   /** A frame with bytes arrived: windows are measured now, while the time is right, and so is the round trip. */
@@ -185,6 +193,16 @@ export class Streams implements StreamHost, MemoryUser {
     if (this.live.size === 0) this.memory?.leave(this)
   }
 
+  queued(stream: MuxStream, bytes: number): void {
+    const { memory } = this
+    if (memory !== undefined) {
+      if (stream.queue.bytes === bytes) stream.movedAt = memory.now
+      memory.holdQueued(bytes)
+    }
+    this.#outbound.written(stream)
+    memory?.relieve(stream)
+  }
+
   written(stream: MuxStream): void {
     this.#outbound.written(stream)
   }
@@ -193,8 +211,10 @@ export class Streams implements StreamHost, MemoryUser {
     const window = stream.window
     const taken = Math.min(bytes, window.unread)
     window.unread -= taken
-    window.touchedAt = this.now
-    this.memory?.hold(-taken)
+    if (this.memory !== undefined) {
+      window.touchedAt = this.memory.now
+      this.memory.hold(-taken)
+    }
     if (stream.readEnded) {
       this.#settle(stream)
       return
@@ -227,9 +247,10 @@ export class Streams implements StreamHost, MemoryUser {
   }
 
   evict(stream: MuxStream): void {
-    const bytes = stream.unread
+    const { id, unread, queued } = stream
     this.reset(stream)
-    const detail = `stream ${stream.id} held ${bytes} unread bytes when the memory budget ran out: raise \`memory\``
+    const held = `${unread} unread and ${queued} unsent bytes`
+    const detail = `stream ${id} held ${held} when the memory budget ran out: raise \`memory\``
     stream.sink.reset(stream, new TunnelError('out_of_memory', { scope: 'stream', detail }))
   }
 
@@ -242,6 +263,7 @@ export class Streams implements StreamHost, MemoryUser {
     stream.closed = true
     this.live.delete(stream.id)
     this.past.add(stream.id, left)
+    this.memory?.holdQueued(-stream.queue.bytes)
     stream.queue.clear()
     this.#outbound.drop(stream)
     const window = stream.window

@@ -12,7 +12,7 @@ export class ReceiveWindow {
   size: number
   left: number
   unread = 0
-  /** When its owner last took something, or when bytes came to an empty stream. */
+  /** When its owner last took something, or when bytes came to an empty stream. Kept for the memory budget only. */
   touchedAt: Millis = 0
   /** When the half window that is being measured began; -1 before any byte. */
   measuredFrom: Millis = -1

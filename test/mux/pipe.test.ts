@@ -213,7 +213,7 @@ describe('any bytes at all', () => {
       end.session.abort(error)
     }
     end.session.abort(new TunnelError('closed', { scope: 'tunnel', detail: 'over' }))
-    expect([memory.unread, memory.granted, end.session.streams]).toEqual([0, 0, 0])
+    expect([memory.held, memory.granted, end.session.streams]).toEqual([0, 0, 0])
   }
 
   it('throw nothing but a TunnelError of the tunnel, and hold no more than the bounds', () => {

@@ -287,7 +287,7 @@ class World {
     const { gateway, client } = this.#connection
     expect([gateway.streams, client.streams, gateway.pending, client.pending]).toEqual([0, 0, false, false])
     for (const memory of [this.gatewayMemory, this.clientMemory]) {
-      expect([memory.unread, memory.granted]).toEqual([0, 0])
+      expect([memory.unread, memory.queued, memory.granted]).toEqual([0, 0, 0])
     }
   }
 }
