@@ -12,7 +12,7 @@ export function plainAddress(ip: string): string {
   // `::ffff:c000:201` means the same and is not how Node writes it; a peer may.
   if (groups.length !== 2 || rest.includes('.') || isIP(ip) !== 6) return ip
   const [high, low] = groups.map((group) => Number.parseInt(group, 16)) as [number, number]
-  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`
+  return dotted(high, low)
 }
 
 /** What counts as one visitor where visitors are counted: an IPv4 address, or an IPv6 /64, of which one machine has all. */
@@ -45,9 +45,10 @@ const CLASSES: readonly { readonly is: AddressClass; readonly nets: BlockList }[
   },
 ]
 
-/** Undefined for what is no IP address. A mapped address is its IPv4 one's. */
+/** Undefined for what is no IP address. An address that has an IPv4 one in it is of that one's class. */
 export function addressClass(ip: string): AddressClass | undefined {
-  const plain = withoutZone(plainAddress(ip))
+  const written = withoutZone(plainAddress(ip))
+  const plain = embeddedAddress(written) ?? written
   const family = isIP(plain)
   if (family === 0) return undefined
   for (const { is, nets } of CLASSES) if (nets.check(plain, family === 6 ? 'ipv6' : 'ipv4')) return is
@@ -71,8 +72,29 @@ export function globalAddresses(own: readonly string[] = ownAddresses()): string
 export function isOwnAddress(ip: string, own: readonly string[] = ownAddresses()): boolean {
   const plain = withoutZone(plainAddress(ip))
   if (isIP(plain) !== 6) return own.includes(plain)
+  const embedded = embeddedAddress(plain)
+  if (embedded !== undefined && own.includes(embedded)) return true
   const wanted = groupsOf(plain).join()
   return own.some((address) => isIP(address) === 6 && groupsOf(withoutZone(address)).join() === wanted)
+}
+
+/**
+ * The IPv4 address that translators and tunnels would send to for this IPv6 one: IPv4-compatible (`::/96`, but for
+ * `::` and `::1`), translated (`::ffff:0:0:0/96`), NAT64 (`64:ff9b::/96`), 6to4 (`2002::/16`).
+ */
+function embeddedAddress(ip: string): string | undefined {
+  if (isIP(ip) !== 6) return undefined
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0] = groupsOf(ip)
+  if (a === 0x2002) return dotted(b, c)
+  if (c !== 0 || d !== 0 || f !== 0) return undefined
+  const compatible = a === 0 && b === 0 && e === 0 && (g !== 0 || h > 1)
+  const translated = a === 0 && b === 0 && e === 0xffff
+  const nat64 = a === 0x64 && b === 0xff9b && e === 0
+  return compatible || translated || nat64 ? dotted(g, h) : undefined
+}
+
+function dotted(high: number, low: number): string {
+  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`
 }
 
 function nets(...prefixes: string[]): BlockList {

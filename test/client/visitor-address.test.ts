@@ -30,6 +30,14 @@ describe("a visitor's address", () => {
     ['192.168.1.20'],
     ['::ffff:192.168.1.20'],
     ['2001:db8:0:0::20'],
+    ['::127.0.0.1'],
+    ['::7f00:1'],
+    ['::ffff:0:7f00:1'],
+    ['64:ff9b::7f00:1'],
+    ['64:ff9b::127.0.0.1'],
+    ['2002:7f00:1::'],
+    ['2002:a9fe:a9fe::1'],
+    ['64:ff9b::192.168.1.20'],
   ])('is unknown where a gateway says %s', (address) => {
     expect(addresses.of(from(address))).toBeUndefined()
   })

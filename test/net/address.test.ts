@@ -96,6 +96,24 @@ describe('addressClass', () => {
     ['100.128.0.1', 'global'],
     ['2a00::1', 'global'],
     ['::ffff:8.8.8.8', 'global'],
+    ['::127.0.0.1', 'loopback'],
+    ['::7f00:1', 'loopback'],
+    ['::ffff:0:127.0.0.1', 'loopback'],
+    ['64:ff9b::7f00:1', 'loopback'],
+    ['64:FF9B::127.0.0.1', 'loopback'],
+    ['2002:7f00:1::', 'loopback'],
+    ['2002:7f00:1:2:3:4:5:6', 'loopback'],
+    ['::2', 'unspecified'],
+    ['64:ff9b::', 'unspecified'],
+    ['2002:a9fe:a9fe::1', 'link-local'],
+    ['64:ff9b::e000:1', 'multicast'],
+    ['64:ff9b::10.0.0.1', 'private'],
+    ['::8.8.8.8', 'global'],
+    ['64:ff9b::8.8.8.8', 'global'],
+    ['2002:808:808::1', 'global'],
+    ['64:ff9c::7f00:1', 'global'],
+    ['2003:7f00:1::', 'global'],
+    ['2a00::7f00:1', 'global'],
     ['host', undefined],
     ['', undefined],
     ['1.2.3', undefined],
@@ -129,6 +147,9 @@ describe('own addresses', () => {
     const own = ['127.0.0.1', '2a00:1:0:0:0:0:0:1', 'fe80::1']
     for (const written of ['2a00:1::1', '2A00:0001::0.0.0.1', '::ffff:127.0.0.1', 'fe80::1%eth1'])
       expect([written, isOwnAddress(written, own)]).toEqual([written, true])
+    const behind = ['192.168.1.20']
+    for (const written of ['::192.168.1.20', '64:ff9b::c0a8:114', '2002:c0a8:114::'])
+      expect([written, isOwnAddress(written, behind)]).toEqual([written, true])
     for (const other of ['2a00:1::2', '127.0.0.2', 'fe80::2', 'x'])
       expect(isOwnAddress(other, own)).toBe(false)
   })
