@@ -93,7 +93,7 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#serving.services = this.#services
     this.#outcomes = new Outcomes(log)
     const context = tunnelContext(identity)
-    const memory = new MemoryBudget(options.memoryBytes ?? defaultMemoryBytes())
+    const memory = new MemoryBudget(options.memoryBytes ?? defaultMemoryBytes(), () => performance.now())
     const introduction = { version, instance, process: randomBytes(16).toString('hex') }
     this.#connectorTo = (entry, secret) =>
       new Connector({

@@ -64,7 +64,7 @@ const schema = z.strictObject({
   ),
   memory: key(
     textAs(parseMemory),
-    'Memory for what visitors have sent and nobody has read yet; a quarter of the machine when left out.',
+    'Memory for what has come from one side and the other has not taken yet; a quarter of the machine when left out.',
     '"256MiB"',
   ),
   drain: key(

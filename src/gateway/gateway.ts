@@ -84,7 +84,7 @@ export class Gateway {
     this.#settings = settings
     this.#lock = lock
     this.#store = store
-    this.#memory = new MemoryBudget(settings.memoryBytes)
+    this.#memory = new MemoryBudget(settings.memoryBytes, () => performance.now())
     const save = (): Promise<void> => store.save()
     this.#routes = new Routes<ConnectedClient>({
       isLive: (client) => client.usable,

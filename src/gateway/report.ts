@@ -108,6 +108,7 @@ export function reportGauges(reported: Reported): Gauge[] {
     one('bytes_in_total', 'counter', 'Bytes from visitors.', bytes.in),
     one('bytes_out_total', 'counter', 'Bytes to visitors.', bytes.out),
     one('unread_bytes', 'gauge', 'Received from clients and not yet taken by visitors.', memory.unread),
+    one('unsent_bytes', 'gauge', 'Received from visitors and not yet taken by clients.', memory.queued),
     perRoute('replicas', 'Clients that serve a route.', ({ replicas }) => replicas.length),
     perRoute('streams', 'Visitors of a route that are being served.', ({ replicas }) =>
       replicas.reduce((sum, replica) => sum + replica.active, 0),
