@@ -153,6 +153,11 @@ export const TCP_KEEPALIVE_MS = 60_000
 export const IDLE_SWEEP_MS = 1_000
 /** A whole answer whose stream is gone is still given to a slow reader, until it takes nothing for this long. */
 export const LINGER_MS = 30_000
+/**
+ * A connection of which one direction has ended goes on this long without a byte. Who half-closes waits for an answer
+ * to come; who is gone looks the same, and no keepalive tells them apart. Five minutes is longer than servers compute.
+ */
+export const HALF_CLOSED_MS = 300_000
 /** Written to a visitor's or target's socket at a time while it is slow: a first window, so that credit flows back in steps. */
 export const SPLICE_WRITE_BYTES = 64 * KiB
 /** Chunks shorter than this are copied together while they wait for a slow socket; views would cost more than bytes. */

@@ -4,6 +4,7 @@ import type { Target } from '../config/index.ts'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
 import {
   FINISHING_POLL_MS,
+  HALF_CLOSED_MS,
   HANDSHAKE_MS,
   STREAMS_PER_CLIENT,
   STREAMS_PER_SERVICE,
@@ -291,7 +292,8 @@ export class Serving {
       },
       idle: () => stream.reset(),
     }
-    if (service !== undefined && service.idleMs > 0) idleSweep.watch(member, service.idleMs)
+    const idleMs = service?.idleMs ?? 0
+    idleSweep.watch(member, idleMs > 0 ? Math.min(idleMs, HALF_CLOSED_MS) : HALF_CLOSED_MS)
     this.#finishing.set(visitor, member)
     this.#poll ??= setInterval(this.#lookAtFinishing, FINISHING_POLL_MS).unref()
   }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
-import { LINGER_MS, SPLICE_WRITE_BYTES } from '../limits.ts'
+import { HALF_CLOSED_MS, LINGER_MS, SPLICE_WRITE_BYTES } from '../limits.ts'
 import type { Stream, StreamSink } from '../mux/index.ts'
 import { Backlog } from './backlog.ts'
 import { connectionError } from './connection-error.ts'
@@ -24,7 +24,10 @@ export interface SpliceOptions {
   first?: Uint8Array | readonly Uint8Array[] | undefined
   /** Keep what is sent for another try, while it is at most this many bytes and no byte has come back. See `replay`. */
   keep?: number | undefined
-  /** End when no byte moved for this long; 0 or nothing: never. A sweep later at most. */
+  /**
+   * End when no byte moved for this long; 0 or nothing: never, while both directions are open. Once one has
+   * ended it is HALF_CLOSED_MS at most. A sweep later at most.
+   */
   idleMs?: number | undefined
   /**
    * The stream was reset and the socket is still whole. The splice has let go of the socket, which is paused.
@@ -58,7 +61,8 @@ export function splice(socket: Socket, stream: Stream, options: SpliceOptions = 
  * leaves exactly the stream's window in memory, and the window of one that takes all of it can grow.
  *
  * A paused socket reports neither FIN nor RST: a visitor that leaves while the stream takes nothing is noticed
- * when the stream moves again, or by the idle limit.
+ * when the stream moves again, or by the idle limit. Nor does one that has sent FIN and then leaves for good, while
+ * nothing is written to it: so no splice stays half-closed without a byte for longer than HALF_CLOSED_MS.
  */
 export class Splice implements StreamSink, IdleMember {
   readonly socket: Socket
@@ -125,7 +129,7 @@ export class Splice implements StreamSink, IdleMember {
 
   /** For the idle sweep. */
   get activity(): number {
-    return this.#sent + this.#delivered + this.#bytesOut
+    return this.#sent + this.stream.bytesOut + this.#delivered + this.#bytesOut
   }
 
   /** Resets both sides; `onEnd` gets `reason`. */
@@ -157,7 +161,9 @@ export class Splice implements StreamSink, IdleMember {
   }
 
   end(_stream: Stream): void {
-    if (!this.#over && this.waiting === 0) this.socket.end()
+    if (this.#over) return
+    this.#oneEnded()
+    if (this.waiting === 0) this.socket.end()
   }
 
   reset(stream: Stream, reason: TunnelError): void {
@@ -197,6 +203,7 @@ export class Splice implements StreamSink, IdleMember {
   }
 
   readonly #onEnd = (): void => {
+    this.#oneEnded()
     if (this.#inFlight === 0 && this.socket.writable) askWhetherReset(this.socket, this.#onAsked)
     else this.stream.end()
   }
@@ -241,7 +248,10 @@ export class Splice implements StreamSink, IdleMember {
     if (prefix !== undefined) for (const chunk of prefix) room = this.#send(chunk)
     const received = first instanceof Uint8Array ? [first] : (first ?? [])
     for (const chunk of received) if (chunk.length > 0) this.data(stream, chunk)
-    if (socket.readableEnded) stream.end()
+    if (socket.readableEnded) {
+      this.#oneEnded()
+      stream.end()
+    }
     if (stream.readEnded) this.end(stream)
     if (room) socket.resume()
     else socket.pause()
@@ -253,6 +263,13 @@ export class Splice implements StreamSink, IdleMember {
         )
       })
     }
+  }
+
+  /** A direction has ended. The limit counts from now, as if a byte had moved. */
+  #oneEnded(): void {
+    if (this.#over || this.#deaf) return
+    const { idleMs = 0 } = this.#options
+    idleSweep.watch(this, idleMs > 0 ? Math.min(idleMs, HALF_CLOSED_MS) : HALF_CLOSED_MS)
   }
 
   #send(chunk: Uint8Array): boolean {

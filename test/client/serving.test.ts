@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
+import { HALF_CLOSED_MS, STREAM_QUEUE_BYTES, STREAM_WINDOW_BYTES } from '../../src/limits.ts'
+import { idleSweep } from '../../src/net/index.ts'
 import { encodeProxyHeader, ProxyReader } from '../../src/protocol/index.ts'
 import type { Visit } from './fake-gateway.ts'
 import { service, WARN, World } from './world.ts'
@@ -147,6 +149,24 @@ describe('a visitor', () => {
     visit.stream.end()
     await new Promise((resolve) => socket.once('end', resolve))
     expect(got).toBe(length)
+  })
+
+  it('that takes nothing any more of an answer whose target is done is let go after a while', async () => {
+    const gateway = await world.gateway()
+    // More than the window, and the rest no more than a stream queues: the target is done at once.
+    const length = STREAM_WINDOW_BYTES + STREAM_QUEUE_BYTES / 2
+    const target = await world.target((socket) => socket.resume().end(Buffer.alloc(length, 'x')))
+    const { client, tunnel } = await world.serving([gateway], [service('s', target.port)])
+    const visit = tunnel.visit('s')
+    visit.hold()
+    visit.stream.end()
+    const socket = await target.sockets.at(0)
+    if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve))
+    await tunnel.tunnel.probe(1000)
+    idleSweep.sweep(performance.now() + HALF_CLOSED_MS - 1_000)
+    expect(client.status().streams).toBe(1)
+    idleSweep.sweep(performance.now() + 2 * HALF_CLOSED_MS)
+    expect(await isReset(visit)).toBe(true)
   })
 })
 

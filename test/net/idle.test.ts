@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { IDLE_SWEEP_MS } from '../../src/limits.ts'
+import { HALF_CLOSED_MS, IDLE_SWEEP_MS } from '../../src/limits.ts'
 import { type IdleMember, IdleSweep, idleSweep, splice } from '../../src/net/index.ts'
 import { Opened, until } from './joined.ts'
 
@@ -103,5 +103,89 @@ describe('an idle splice', () => {
     expect(idleSweep.size).toBe(1)
     joined.end()
     expect(idleSweep.size).toBe(0)
+  })
+})
+
+describe('a half-closed splice', () => {
+  let opened: Opened
+  beforeEach(() => {
+    opened = new Opened()
+  })
+  afterEach(() => opened.close())
+
+  /** A splice of which one direction has ended, and what it said at its end. */
+  async function halfClosed(by: 'socket' | 'stream', idleMs?: number) {
+    const joined = opened.joined()
+    const [near, visitor] = await opened.sockets()
+    const [stream, peer] = await joined.open()
+    const codes: unknown[] = []
+    const spliced = splice(near, stream, { idleMs, onEnd: ({ error }) => codes.push(error?.code) })
+    visitor.resume()
+    if (by === 'socket') {
+      visitor.end()
+      await until(() => peer.readEnded)
+    } else {
+      peer.end()
+      await until(() => stream.readEnded)
+    }
+    return { joined, near, visitor, stream, peer, spliced, codes, at: performance.now() }
+  }
+
+  it.each(['socket', 'stream'] as const)(
+    'whose %s has ended is let go when the other side stays silent',
+    async (by) => {
+      const { joined, near, codes, at } = await halfClosed(by)
+      expect(idleSweep.size).toBe(1)
+      idleSweep.sweep(at + HALF_CLOSED_MS - 1_000)
+      expect(codes).toEqual([])
+      idleSweep.sweep(at + HALF_CLOSED_MS + 1_000)
+      expect(codes).toEqual(['idle'])
+      expect(near.destroyed).toBe(true)
+      expect(idleSweep.size).toBe(0)
+      await until(() => joined.client.streams === 0)
+    },
+  )
+
+  it('stays while a byte moves', async () => {
+    const { visitor, peer, codes, at } = await halfClosed('socket')
+    for (let round = 1; round <= 3; round += 1) {
+      const heard = new Promise((resolve) => visitor.once('data', resolve))
+      peer.write(Buffer.from('a part of the answer'))
+      await heard
+      idleSweep.sweep(at + round * (HALF_CLOSED_MS - 1_000))
+      expect(codes).toEqual([])
+    }
+    peer.end()
+    await until(() => codes.length > 0)
+    expect(codes).toEqual([undefined])
+    expect(idleSweep.size).toBe(0)
+  })
+
+  it('keeps to a shorter limit of its service, and to none that is longer', async () => {
+    const short = await halfClosed('socket', 60_000)
+    const long = await halfClosed('stream', 2 * HALF_CLOSED_MS)
+    idleSweep.sweep(long.at + 61_000)
+    expect([short.codes, long.codes]).toEqual([['idle'], []])
+    idleSweep.sweep(long.at + HALF_CLOSED_MS + 1_000)
+    expect(long.codes).toEqual(['idle'])
+  })
+
+  it('is forgotten when somebody else takes its socket', async () => {
+    const { spliced } = await halfClosed('socket')
+    spliced.detach()
+    expect(idleSweep.size).toBe(0)
+  })
+
+  it('that took over an end which had come before is let go too', async () => {
+    const joined = opened.joined()
+    const [near, visitor] = await opened.sockets()
+    visitor.end()
+    near.resume()
+    await until(() => near.readableEnded)
+    const [stream] = await joined.open()
+    const codes: unknown[] = []
+    splice(near, stream, { onEnd: ({ error }) => codes.push(error?.code) })
+    idleSweep.sweep(performance.now() + HALF_CLOSED_MS + 1_000)
+    expect(codes).toEqual(['idle'])
   })
 })
