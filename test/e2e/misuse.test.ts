@@ -148,7 +148,7 @@ describe('a service', () => {
     await world.join('roomy', blocker)
     const taken = world.with(await Target.echo())
     expectFailure(await world.run('roomy', ['tcp', String(web.port), '--port', String(taken.port)]), {
-      says: /cannot open port \d+ .*another program listens there.*: choose another \(port_in_use\)$/,
+      says: /port \d+ is used by another program on the gateway: choose another \(port_in_use\)$/,
     })
   })
 
