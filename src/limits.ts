@@ -191,6 +191,8 @@ export const STREAMS_PER_CLIENT = 16_384
 export const REFUSED_RETRY_MS = 60_000
 /** What goes wrong again and again is logged this often, with its count. */
 export const REPEATED_LOG_MS = 60_000
+/** A gateway that comes and goes is logged so often before that: two short losses in a row are news. */
+export const REPEATED_LOG_FIRST = 3
 /** A visitor whose target is done is looked at this often until its last bytes have left: a drain ends this much later. */
 export const FINISHING_POLL_MS = 50
 /** A process's own addresses are looked up this often, when visitors come: a laptop changes networks, not by the second. */

@@ -10,9 +10,9 @@ import { MemoryBudget, type Millis } from '../mux/index.ts'
 import type { State } from '../state/index.ts'
 import { tunnelContext } from '../transport/index.ts'
 import { Connector, type ConnectorOwner } from './connector.ts'
+import { GatewayLog } from './gateway-log.ts'
 import type { GatewayEntry } from './gateways.ts'
 import { Outcomes } from './outcomes.ts'
-import { Repeats } from './repeats.ts'
 import { type ClientService, offersFor, type ServiceOutcome, servicesByName } from './services.ts'
 import { Serving } from './serving.ts'
 import { type ClientStatus, statusOf } from './status.ts'
@@ -66,7 +66,7 @@ export class Client extends EventEmitter<ClientEvents> {
   readonly #retired = new Set<Connector>()
   readonly #outcomes: Outcomes
   readonly #tally = new Tally()
-  readonly #losses = new Repeats()
+  readonly #gatewayLog: GatewayLog
   readonly #status: StatusSocket | undefined
   readonly #readers = new Set<{
     resolve(outcomes: ServiceOutcome[]): void
@@ -88,6 +88,7 @@ export class Client extends EventEmitter<ClientEvents> {
       throw userError('config_invalid', 'an invite is for one gateway: enroll at one at a time')
     }
     this.#log = log
+    this.#gatewayLog = new GatewayLog(log)
     this.#services = servicesByName(options.services, gateways)
     this.#serving = new Serving({ log, tally: this.#tally })
     this.#serving.services = this.#services
@@ -165,6 +166,7 @@ export class Client extends EventEmitter<ClientEvents> {
     for (const connector of before) {
       if (this.#connectors.includes(connector)) continue
       this.#outcomes.forget(connector)
+      this.#gatewayLog.forget(connector.gateway)
       this.#welcomed.delete(connector)
       this.#retired.add(connector)
       void connector.retire(DRAIN_MS).then(() => this.#retired.delete(connector))
@@ -200,6 +202,7 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#phase = 'closed'
     this.#tellReaders()
     this.#serving.close()
+    this.#gatewayLog.close()
     const connectors = [...this.#connectors, ...this.#retired]
     await Promise.all([...connectors.map((connector) => connector.close()), this.#status?.close()])
   }
@@ -234,36 +237,22 @@ export class Client extends EventEmitter<ClientEvents> {
     )
   }
 
-  /** One line for a lost tunnel; for dials that fail one after the other, one now and then. */
-  #logLoss(gateway: string, reason: TunnelError, retryMs: Millis | undefined, had: boolean): void {
-    const next =
-      retryMs === undefined ? 'not dialled again' : `dialling again in ${(retryMs / 1000).toFixed(1)} s`
-    const about = { gateway, code: reason.code }
-    if (had) {
-      this.#log.warn(about, `lost gateway ${gateway} (${reason.message}); ${next}`)
-      return
-    }
-    const times = this.#losses.note(gateway, performance.now())
-    if (times === undefined) return
-    const often = times === 1 ? '' : ` (${times} times)`
-    this.#log.warn(about, `no tunnel to ${gateway}${often}: ${reason.message}; ${next}`)
-  }
-
   // ── What the gateways do ──────────────────────────────────────────────────────────────────────────────
 
   readonly #owner: ConnectorOwner = {
     connected: (connector) => {
       const { gateway } = connector
       const name = connector.name ?? ''
-      this.#losses.forget(gateway)
-      this.#log.info({ gateway, name }, `connected to ${gateway} as "${name}"`)
+      this.#gatewayLog.connected(gateway, name)
       this.#welcomed.add(connector)
       this.emit('connected', { gateway, name })
     },
     disconnected: (connector, reason, retryMs, had) => {
+      const { gateway } = connector
       this.#tally.count(reason.code)
-      this.#logLoss(connector.gateway, reason, retryMs, had)
-      this.emit('disconnected', { gateway: connector.gateway, reason, retryMs })
+      if (had) this.#gatewayLog.lost(gateway, reason, retryMs)
+      else this.#gatewayLog.missed(gateway, reason, retryMs)
+      this.emit('disconnected', { gateway, reason, retryMs })
     },
     answered: (connector, names) => {
       for (const name of names) {

@@ -71,6 +71,8 @@ export class Connector implements LinkOwner {
   #timer: NodeJS.Timeout | undefined
   /** When it goes off. */
   #dialAt: Millis = 0
+  /** No dial begins before, whoever wants one: a tunnel was lost, while another dial was under way or about to be. */
+  #notBefore: Millis = 0
   /** Said by `connected`, and not taken back: a tunnel stands, if only one that its gateway wants left. */
   #connected = false
   #closing = false
@@ -157,19 +159,30 @@ export class Connector implements LinkOwner {
     return this.#timer === undefined && this.#dialling === undefined
   }
 
-  /** Until the next dial; 0 if it is under way. */
+  /** Until the next dial; 0 if one is under way, and nothing forbids another. */
   get #untilDial(): Millis {
-    return this.#timer === undefined ? 0 : Math.max(0, this.#dialAt - performance.now())
+    return Math.max(0, (this.#timer === undefined ? this.#notBefore : this.#dialAt) - performance.now())
   }
 
-  /** Dials in `wait` ms, unless a dial is under way or planned. */
+  /** Dials in `wait` ms at the earliest, unless a dial is under way or planned. */
   #plan(wait: Millis): void {
     if (!this.#idle || !this.#wanting) return
-    this.#dialAt = performance.now() + wait
+    const now = performance.now()
+    this.#dialAt = Math.max(now + wait, this.#notBefore)
     this.#timer = setTimeout(() => {
       this.#timer = undefined
       void this.#dial()
-    }, wait)
+    }, this.#dialAt - now)
+  }
+
+  /** As `#plan`, and a dial that is planned, or follows the one under way, comes no sooner either. */
+  #planAfterLoss(wait: Millis): void {
+    this.#notBefore = Math.max(this.#notBefore, performance.now() + wait)
+    if (this.#timer !== undefined && this.#dialAt < this.#notBefore) {
+      clearTimeout(this.#timer)
+      this.#timer = undefined
+    }
+    this.#plan(0)
   }
 
   async #dial(): Promise<void> {
@@ -212,6 +225,8 @@ export class Connector implements LinkOwner {
       },
     })
     this.#greeted = undefined
+    // Lost in the packet that began it: what `closed` has made of that holds.
+    if (kept && !this.#links.has(link)) return 0
     // The next id at once; with care where tunnels do not last, and where chance leads to the same one again.
     if (greeting.kind === 'welcome')
       return kept ? this.#backoff.afterProgress() : this.#repeats.afterFailure()
@@ -299,7 +314,7 @@ export class Connector implements LinkOwner {
   leaving(link: Link): void {
     if (this.#live.get(link.id) !== link) return
     this.#live.delete(link.id)
-    this.#plan(this.#backoff.afterTunnel(lastedMs(link), 'closed'))
+    this.#planAfterLoss(this.#backoff.afterTunnel(lastedMs(link), 'closed'))
   }
 
   rejected(link: Link, message: Reject): void {
@@ -317,12 +332,22 @@ export class Connector implements LinkOwner {
     const counted = this.#live.get(link.id) === link
     if (counted) this.#live.delete(link.id)
     if (this.#closing || this.failure !== undefined) return
-    if (this.#idle && this.#wanting) this.#plan(this.#waitAfter(link, counted, reason))
+    this.#lost(link, counted, reason)
     if (!this.#connected || this.#live.size > 0) return
     for (const { leaving } of this.#links) if (leaving) return
     this.#connected = false
     this.problem = reason
     this.#options.owner.disconnected(this, reason, this.#untilDial, true)
+  }
+
+  /** Plans what is to follow on a tunnel that is gone. */
+  #lost(link: Link, counted: boolean, reason: TunnelError): void {
+    const asked = link.retryAfter !== undefined
+    // Many that are lost at once are one failure, and their dial is planned with care already.
+    if (!asked && this.#notBefore > performance.now()) this.#plan(0)
+    // Also while a dial is under way or planned: a gateway that welcomes and drops could have dial after dial otherwise.
+    else if (counted || (this.#wanting && (asked || this.#idle)))
+      this.#planAfterLoss(this.#waitAfter(link, counted, reason))
   }
 
   #waitAfter(link: Link, counted: boolean, reason: TunnelError): Millis {

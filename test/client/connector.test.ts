@@ -9,7 +9,7 @@ import { createServer as createTlsServer } from 'node:tls'
 import { afterEach, describe, expect, it } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
 import { createIdentity } from '../../src/identity/index.ts'
-import { TUNNELS_PER_GATEWAY } from '../../src/limits.ts'
+import { REPEATED_LOG_FIRST, TUNNELS_PER_GATEWAY } from '../../src/limits.ts'
 import type { FakeGateway, FakeTunnel } from './fake-gateway.ts'
 import { type Event, service, WARN, World } from './world.ts'
 
@@ -215,6 +215,49 @@ describe('a client', () => {
     expect(waits).toEqual([1000, 0])
   })
 
+  it('waits as long when welcome and reject come in one packet', async () => {
+    const gateway = await world.gateway()
+    gateway.answer = (tunnel) => {
+      tunnel.welcome()
+      if (gateway.tunnels.all.length > 0) return
+      tunnel.send({ type: 'reject', code: 'draining', message: '', final: false, retryAfter: 1 })
+      tunnel.tunnel.end()
+    }
+    const { client, events } = await world.client([gateway], [])
+    client.start()
+    const { about } = await events.find(is('disconnected'))
+    expect(about.retryMs).toBeGreaterThan(990)
+    const lost = performance.now()
+    await gateway.tunnel(1)
+    expect(performance.now() - lost).toBeGreaterThan(980)
+  })
+
+  // 250, 500 and 1000 ms; soon after, the next dial is under way before the first tunnel is lost.
+  it.each([
+    ['in one packet', 1_500],
+    ['when the next is there', 1_200],
+  ] as const)('backs off from a gateway that welcomes and drops each tunnel %s', async (when, least) => {
+    const gateway = await world.gateway()
+    gateway.answer = (tunnel) => {
+      const index = gateway.tunnels.all.length
+      const id = `${index}`
+      if (when === 'in one packet') {
+        tunnel.welcome()
+        tunnel.tunnel.end()
+      } else {
+        // Another is wanted always.
+        tunnel.welcome({ gateway: { id, version: '0', ids: [id, 'another'] } })
+        void gateway.tunnel(index + 1).then(() => tunnel.tunnel.end())
+      }
+    }
+    const { client } = await world.client([gateway], [], { random: () => 0.999 })
+    client.start()
+    await gateway.tunnel(0)
+    const start = performance.now()
+    await gateway.tunnel(4)
+    expect(performance.now() - start).toBeGreaterThan(least)
+  })
+
   it('has its streams reset and dials again when the connection is cut, with a line for each', async () => {
     const gateway = await world.gateway()
     const relay = await relayTo(gateway)
@@ -292,6 +335,19 @@ describe('a client', () => {
     client.start()
     await events.find(is('disconnected'), 20)
     expect(lines.all.filter(({ level }) => level === WARN)).toHaveLength(1)
+  })
+
+  it('logs a gateway that comes and goes a few times, not at every turn', async () => {
+    const gateway = await world.gateway()
+    gateway.answer = (tunnel) => {
+      tunnel.welcome()
+      tunnel.tunnel.end()
+    }
+    const { client, events, lines } = await world.client([gateway], [])
+    client.start()
+    await events.find(is('disconnected'), 40)
+    const count = (text: string) => lines.all.filter(({ msg }) => msg.startsWith(text)).length
+    expect([count('connected to'), count('lost gateway')]).toEqual([REPEATED_LOG_FIRST, REPEATED_LOG_FIRST])
   })
 })
 
