@@ -9,6 +9,8 @@ import {
   STREAMS_PER_CLIENT,
   STREAMS_PER_SERVICE,
   TARGET_CONNECT_MS,
+  TARGET_DIALS_BURST,
+  TARGET_DIALS_PER_SECOND,
 } from '../limits.ts'
 import type { Millis, Stream } from '../mux/index.ts'
 import {
@@ -22,6 +24,7 @@ import {
 } from '../net/index.ts'
 import { encodeProxyHeader, type ProxyHeader, printable } from '../protocol/index.ts'
 import { HeaderSink } from './header-sink.ts'
+import { Pace } from './pace.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
 import { type ClientService, targetText } from './services.ts'
@@ -46,6 +49,9 @@ export interface Bounds {
   perService: number
   /** Sockets to targets. */
   sockets: number
+  /** Dials of one service's target: per second, and at once. */
+  dialsPerSecond: number
+  dialsBurst: number
 }
 
 export interface ServingOptions {
@@ -79,6 +85,8 @@ export class Serving {
   readonly #addresses: VisitorAddresses
   readonly #visitors = new Set<Visitor>()
   readonly #perService = new Map<string, number>()
+  /** Of services with a target: an update that changes one begins anew. */
+  readonly #dialPaces = new WeakMap<ClientService, Pace>()
   readonly #failures = new Repeats()
   readonly #headers = new Patience<Visitor>(HANDSHAKE_MS, (visitor) => this.#lateHeader(visitor))
   readonly #dials = new Patience<Visitor>(TARGET_CONNECT_MS, (visitor) => this.#lateTarget(visitor))
@@ -97,6 +105,8 @@ export class Serving {
       streams: STREAMS_PER_CLIENT,
       perService: STREAMS_PER_SERVICE,
       sockets: descriptorsForVisitors(),
+      dialsPerSecond: TARGET_DIALS_PER_SECOND,
+      dialsBurst: TARGET_DIALS_BURST,
     }
     this.#addresses = addresses ?? new VisitorAddresses()
   }
@@ -196,10 +206,24 @@ export class Serving {
       this.#warn(name, `service "${name}" is overloaded: ${active} visitors, further ones are sent away`)
       return this.#refuse(visitor, 'overloaded')
     }
+    if (service.serve === undefined && !this.#mayDial(service)) {
+      this.#warn(name, `service "${name}" is dialled too often: some visitors are sent away`)
+      return this.#refuse(visitor, 'overloaded')
+    }
     visitor.service = service
     this.#perService.set(name, active + 1)
     if (service.serve === undefined) this.#join(visitor, service, header, rest)
     else this.#serveHere(visitor, service, service.serve, header, rest)
+  }
+
+  /** A gateway that opens streams and resets them holds none, and must not have the target dialled without end. */
+  #mayDial(service: ClientService): boolean {
+    let pace = this.#dialPaces.get(service)
+    if (pace === undefined) {
+      pace = new Pace(this.#bounds.dialsPerSecond, this.#bounds.dialsBurst)
+      this.#dialPaces.set(service, pace)
+    }
+    return pace.take(performance.now())
   }
 
   #join(visitor: Visitor, service: ClientService, header: ProxyHeader, rest: Uint8Array): void {

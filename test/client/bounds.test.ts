@@ -20,7 +20,7 @@ function pair(bounds: Partial<Bounds> = {}) {
   const serving = new Serving({
     log,
     tally,
-    bounds: { streams: 100, perService: 100, sockets: 100, ...bounds },
+    bounds: { streams: 100, perService: 100, sockets: 100, dialsPerSecond: 100, dialsBurst: 100, ...bounds },
   })
   const codes = new Map<number, string>()
   let ended = 0
@@ -85,6 +85,33 @@ describe('a client', () => {
     const second = visit('a')
     turn()
     expect(codes.get(second.id)).toBeUndefined()
+  })
+
+  it('dials a target no more often than it may, however short the visits, and says that others are overloaded', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const target = await world.target()
+    const { serving, visit, codes, turn, lines } = pair({ dialsPerSecond: 2, dialsBurst: 3 })
+    serving.services = new Map([
+      ['a', service('a', target.port)],
+      ['b', service('b', target.port)],
+      ['here', service('here', 1, { serve: (duplex) => void duplex.resume() })],
+    ])
+    const refused = (name: string, times: number): number => {
+      const visits = Array.from({ length: times }, () => {
+        const made = visit(name)
+        made.stream.reset()
+        turn()
+        return made
+      })
+      return visits.filter(({ id }) => codes.get(id) === 'overloaded').length
+    }
+    expect(refused('a', 10)).toBe(7)
+    expect(serving.active).toBe(0)
+    // Others have their own, and who is served here is not dialled.
+    expect([refused('b', 3), refused('here', 10)]).toEqual([0, 0])
+    vi.advanceTimersByTime(1_000)
+    expect(refused('a', 10)).toBe(8)
+    expect(lines.all.filter(({ level }) => level === 40)).toHaveLength(1)
   })
 
   it('keeps descriptors for its tunnels', async () => {
