@@ -9,9 +9,8 @@ import type {
   ServiceOffer,
   ServiceResult,
 } from '../protocol/index.ts'
-import type { Tunnel, TunnelHandler } from '../transport/index.ts'
+import { Pace, type Tunnel, type TunnelHandler } from '../transport/index.ts'
 import { Offers } from './offers.ts'
-import { Pace } from './pace.ts'
 import type { Origin, Serving } from './serving.ts'
 
 /** How the connector hears of a link. Synchronous; after `closed` there is nothing. */

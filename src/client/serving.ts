@@ -23,8 +23,8 @@ import {
   splice,
 } from '../net/index.ts'
 import { encodeProxyHeader, type ProxyHeader, printable } from '../protocol/index.ts'
+import { Pace } from '../transport/index.ts'
 import { HeaderSink } from './header-sink.ts'
-import { Pace } from './pace.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
 import { type ClientService, targetText } from './services.ts'

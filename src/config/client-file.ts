@@ -80,7 +80,7 @@ const serviceTable = z.strictObject({
   ),
   idle_timeout: key(
     textAs(parseIdle),
-    'A visitor without a byte either way this long is let go; "off" for never. 10m for http, off for tcp.',
+    'A visitor without a byte either way this long is let go; "off" for never, while both sides are open. 10m for http, off for tcp.',
     '"10m"',
   ),
   proxy_protocol: key(

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { Pace } from '../../src/client/pace.ts'
 import { Repeats } from '../../src/client/repeats.ts'
 import { REPEATED_LOG_MS } from '../../src/limits.ts'
+import { Pace } from '../../src/transport/index.ts'
 
 describe('what happens again and again', () => {
   it('is said the first time, then at most once a minute with its count', () => {
