@@ -33,6 +33,8 @@ export const HELLO_BYTES = 60 * KiB
 export const CONTROL_TEXT_CHARACTERS = 255
 /** A service's URL: scheme, the longest host, port and path. */
 export const URL_CHARACTERS = 1_024
+/** The value of a header that a service adds to its requests; with its name it stays a small part of a head. */
+export const REWRITE_VALUE_CHARACTERS = 1_024
 /** A stream's PROXY header, from either side: every TLV at its longest takes a quarter of it. */
 export const PROXY_HEADER_BYTES = 4 * KiB
 /** Unsent control bytes to a peer that does not read them; past it the tunnel ends. */
@@ -174,6 +176,22 @@ export const LISTEN_BACKLOG = 4_096
 export const RESERVED_DESCRIPTORS = 256
 /** Descriptors that a gateway deals to nobody: files, the local socket, the admin port, what Node has open. */
 export const KEPT_DESCRIPTORS = 96
+
+// ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A request's head, by default: browsers with many cookies stay under 16 KiB. And the most that a setting may allow. */
+export const HTTP_HEAD_BYTES = 32 * KiB
+export const HTTP_HEAD_BYTES_MAX = 256 * KiB
+/** By default: from the first byte of a head to its last; a phone on a bad line needs three. */
+export const HTTP_HEAD_MS = 10_000
+/** By default: between two requests of a connection, as long as browsers keep theirs. */
+export const HTTP_KEEPALIVE_MS = 75_000
+/** By default: from a request's last byte to the first of its answer; long polls end within a minute or two. */
+export const HTTP_RESPONSE_MS = 120_000
+/** By default: bytes wait for one side, and it takes none. */
+export const HTTP_STALL_MS = 60_000
+/** By default, bytes per second: slower bodies are an attack, or will not arrive in anybody's lifetime. */
+export const HTTP_BODY_RATE = 256
 
 // ── Client ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,6 +1,16 @@
 import { totalmem } from 'node:os'
 import { userError } from '../errors.ts'
-import { HOLD_MS, HOLD_RECENT_MS, KEEPALIVE_SECONDS } from '../limits.ts'
+import {
+  HOLD_MS,
+  HOLD_RECENT_MS,
+  HTTP_BODY_RATE,
+  HTTP_HEAD_BYTES,
+  HTTP_HEAD_MS,
+  HTTP_KEEPALIVE_MS,
+  HTTP_RESPONSE_MS,
+  HTTP_STALL_MS,
+  KEEPALIVE_SECONDS,
+} from '../limits.ts'
 import {
   formatAddress,
   isLoopback,
@@ -12,6 +22,41 @@ import {
 import type { GatewayFile, Grant } from './gateway-file.ts'
 import { drainSetting, type Environment, flagOrVariable } from './sources.ts'
 import { parseDuration, parseMemory } from './units.ts'
+
+/** What the http visitors of a route may do. 0 stands for no bound, where a key's sentence says so. */
+export interface HttpLimits {
+  /** Of one address at once on the route; 0: any. */
+  connections: number
+  /** Per second of one address; 0: any. `requestBurst` at once. */
+  requests: number
+  requestBurst: number
+  /** The same for all addresses together; 0: any. */
+  routeConnections: number
+  routeRequests: number
+  routeRequestBurst: number
+  /** A request's head: longer is 431, or 414 where it is the target. */
+  headBytes: number
+  /** A request's body; 0: any. */
+  bodyBytes: number
+  /** From the first byte of a head to its last. */
+  headMs: number
+  /** Between two requests of a connection. */
+  idleMs: number
+  /** From the last byte of a request to the first of its answer. */
+  responseMs: number
+  /** Bytes wait for one side and it takes none. */
+  stallMs: number
+  /** The least that a body may come with, bytes per second, while nothing but the visitor delays it; 0: any. */
+  bodyRate: number
+}
+
+/** The gateway's record of requests, on stderr. */
+export interface AccessLogSettings {
+  access: 'off' | 'json' | 'combined'
+  address: 'full' | 'truncated' | 'none'
+  /** Query strings too. */
+  query: boolean
+}
 
 /** All that the gateway room takes. */
 export interface GatewaySettings {
@@ -31,6 +76,16 @@ export interface GatewaySettings {
   drainMs: number
   holdMs: number
   keepaliveSeconds: number
+  /** Services without a host get SERVICE.DOMAIN. */
+  domain?: string | undefined
+  /** IP addresses and CIDR blocks of proxies in front, whose forwarding headers are believed. */
+  trustedProxies: string[]
+  /** Of every http route, and what single routes have otherwise; by the route as `status` writes it. */
+  limits: HttpLimits
+  routeLimits: Map<string, Partial<HttpLimits>>
+  log: AccessLogSettings
+  /** Asked for by the admin port; without one it is on loopback only. */
+  adminToken?: string | undefined
 }
 
 /** Flags of `blindgate gateway`, as typed. */
@@ -65,6 +120,23 @@ export interface GatewaySources {
 const DEFAULT_HTTP: Listen = { port: 9_000 }
 const DEFAULT_TUNNEL: Listen = { port: 9_001 }
 
+/** Generous to people and their browsers, not to floods; each can be changed in the file. */
+export const DEFAULT_HTTP_LIMITS: HttpLimits = {
+  connections: 0,
+  requests: 0,
+  requestBurst: 0,
+  routeConnections: 0,
+  routeRequests: 0,
+  routeRequestBurst: 0,
+  headBytes: HTTP_HEAD_BYTES,
+  bodyBytes: 0,
+  headMs: HTTP_HEAD_MS,
+  idleMs: HTTP_KEEPALIVE_MS,
+  responseMs: HTTP_RESPONSE_MS,
+  stallMs: HTTP_STALL_MS,
+  bodyRate: HTTP_BODY_RATE,
+}
+
 /** Flag over environment over file over default. Throws `usage` for a bad flag, else `config_invalid`. */
 export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySettings {
   const given = <T>(setting: Setting, parse: (text: string) => T): T | undefined =>
@@ -90,6 +162,10 @@ export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySe
     drainMs: drainSetting({ flag: flags.drain, env, fileMs: file?.drainMs }),
     holdMs: Math.min(given('hold', parseDuration) ?? file?.holdMs ?? HOLD_MS, HOLD_RECENT_MS),
     keepaliveSeconds: KEEPALIVE_SECONDS,
+    trustedProxies: [],
+    limits: DEFAULT_HTTP_LIMITS,
+    routeLimits: new Map(),
+    log: { access: 'off', address: 'full', query: false },
   }
 }
 

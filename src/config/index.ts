@@ -9,11 +9,14 @@ export { formatAddress, type Listen, parseAddress, parseRemote } from './address
 export { CLIENT_KEYS, type ClientFile, type GatewayAddress, loadClientFile } from './client-file.ts'
 export { GATEWAY_KEYS, type GatewayFile, type Grant, loadGatewayFile } from './gateway-file.ts'
 export {
+  type AccessLogSettings,
+  DEFAULT_HTTP_LIMITS,
   GATEWAY_ENVIRONMENT,
   type GatewayFlags,
   type GatewaySettings,
   type GatewaySources,
   gatewaySettings,
+  type HttpLimits,
 } from './gateway-settings.ts'
 export { type PortRange, parseHostPattern, parseLabel, parsePortRange } from './patterns.ts'
 export type { DocumentedKey } from './schema.ts'

@@ -22,6 +22,7 @@ import {
   KEEPALIVE_SECONDS_MAX,
   KEEPALIVE_SECONDS_MIN,
   RETRY_AFTER_SECONDS_MAX,
+  REWRITE_VALUE_CHARACTERS,
   STREAM_WINDOW_MIN_BYTES,
   URL_CHARACTERS,
   YAMUX_WINDOW_BYTES,
@@ -91,6 +92,21 @@ export const serviceOffer = z.object({
   tls: word.optional(),
   /** False: streams of this service are never shared between visitors. */
   share: z.boolean().optional(),
+  /** Opaque; another one means that something else answers now: no stream is used across the change. */
+  generation: word.optional(),
+  /** `http`: `idempotent` lets the gateway repeat PUT and DELETE too, as it does GET, HEAD and OPTIONS. */
+  retry: oneOf<'idempotent'>().optional(),
+  /** `http`: what the gateway changes in each request. */
+  rewrite: z
+    .object({
+      /** Instead of the visitor's Host. */
+      host: word.optional(),
+      /** Set in each request, names as given; the visitor's own of these names are dropped. */
+      headers: list(z.tuple([word, text(REWRITE_VALUE_CHARACTERS)])).optional(),
+      /** The service's path is taken off before the target sees it. */
+      stripPath: z.boolean().optional(),
+    })
+    .optional(),
 })
 
 const problem = z.object({ code: oneOf<ServiceCode>(), message: sentence })
@@ -150,6 +166,8 @@ const unregister = z.object({
 const unregistered = z.object({ type: z.literal('unregistered'), seq: id })
 /** Not one byte of `stream` reached a target; its RST follows. */
 const unreached = z.object({ type: z.literal('unreached'), stream: id, code: oneOf<UnreachedCode>() })
+/** The client's word on its own target, which it probes: while it is down no visitor is sent there. */
+const health = z.object({ type: z.literal('health'), name: word, up: z.boolean() })
 const withdrawn = z.object({ type: z.literal('withdrawn'), services: list(serviceRefusal) })
 /** The ids of all gateways behind this address: a client holds a tunnel to each. */
 const gateways = z.object({ type: z.literal('gateways'), ids: list(word) })
@@ -166,11 +184,12 @@ export type Registered = z.output<typeof registered>
 export type Unregister = z.output<typeof unregister>
 export type Unregistered = z.output<typeof unregistered>
 export type Unreached = z.output<typeof unreached>
+export type Health = z.output<typeof health>
 export type Withdrawn = z.output<typeof withdrawn>
 export type Gateways = z.output<typeof gateways>
 export type Drain = z.output<typeof drain>
 
-export type ClientMessage = Hello | Register | Unregister | Unreached | Drain
+export type ClientMessage = Hello | Register | Unregister | Unreached | Health | Drain
 export type GatewayMessage = Welcome | Reject | Registered | Unregistered | Withdrawn | Gateways | Drain
 export type Message = ClientMessage | GatewayMessage
 
@@ -178,7 +197,7 @@ const byType = <T>(...schemas: (z.ZodType<T> & { shape: { type: z.ZodLiteral<str
   new Map(schemas.map((schema) => [schema.shape.type.value, schema] as const))
 
 /** By type, what each side may send. For this room and its tests: the document is held against the shapes. */
-export const FROM_CLIENT = byType<ClientMessage>(hello, register, unregister, unreached, drain)
+export const FROM_CLIENT = byType<ClientMessage>(hello, register, unregister, unreached, health, drain)
 export const FROM_GATEWAY = byType<GatewayMessage>(
   welcome,
   reject,

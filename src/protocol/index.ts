@@ -14,6 +14,7 @@ export {
   type Foreign,
   type GatewayMessage,
   type Gateways,
+  type Health,
   type Hello,
   isRejectCode,
   isServiceCode,

@@ -3,7 +3,7 @@ import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client, type ClientOptions, type ClientService } from '../../src/client/index.ts'
-import type { GatewaySettings, Grant } from '../../src/config/index.ts'
+import { DEFAULT_HTTP_LIMITS, type GatewaySettings, type Grant } from '../../src/config/index.ts'
 import {
   type ClientRow,
   type Gateway,
@@ -34,6 +34,10 @@ export function settings(changes: Partial<GatewaySettings> = {}): GatewaySetting
     drainMs: 5_000,
     holdMs: 10_000,
     keepaliveSeconds: 5,
+    trustedProxies: [],
+    limits: DEFAULT_HTTP_LIMITS,
+    routeLimits: new Map(),
+    log: { access: 'off', address: 'full', query: false },
     ...changes,
   }
 }
