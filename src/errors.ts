@@ -59,6 +59,7 @@ export const LOCAL_CODES = [
   'too_many_streams',
   'out_of_memory',
   'reset',
+  'bad_message',
   'idle',
   'internal',
 ] as const

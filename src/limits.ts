@@ -179,6 +179,16 @@ export const KEPT_DESCRIPTORS = 96
 
 // ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Fields of one head; browsers send twenty. Their places are kept in tables while a head is read. */
+export const HTTP_FIELDS = 256
+/** The longest method anybody has registered (RFC 9110's registry) has 17 characters. */
+export const HTTP_METHOD_CHARACTERS = 32
+/** A response's head: with cookies of a whole site 32 KiB fit twice. */
+export const HTTP_RESPONSE_HEAD_BYTES = 64 * KiB
+/** A chunk's size line with its extension, which nobody uses: sizes take 13 digits. */
+export const CHUNK_LINE_BYTES = 256
+/** What follows the last chunk of a body. */
+export const TRAILER_BYTES = 8 * KiB
 /** A request's head, by default: browsers with many cookies stay under 16 KiB. And the most that a setting may allow. */
 export const HTTP_HEAD_BYTES = 32 * KiB
 export const HTTP_HEAD_BYTES_MAX = 256 * KiB

@@ -39,6 +39,7 @@ export {
   type Welcome,
   type Withdrawn,
 } from './control.ts'
+export { formatIpv6, writeIpv4, writeIpv6 } from './ip.ts'
 export {
   type Endpoint,
   encodeProxyHeader,

@@ -1,0 +1,255 @@
+import { HTTP_FIELDS } from '../limits.ts'
+import { COLON, CR, LF, NAME, SPACE, TAB, UNDERSCORE, VALUE } from './characters.ts'
+import { bad, HttpFault } from './fault.ts'
+import { Field, type FieldId, fieldId, hashed, isForwarding } from './names.ts'
+
+/** Where the scanner is: what the next byte must be part of. */
+const Part = {
+  before: 0,
+  beforeLf: 1,
+  startLine: 2,
+  startLineLf: 3,
+  lineStart: 4,
+  name: 5,
+  valueStart: 6,
+  value: 7,
+  valueLf: 8,
+  endLf: 9,
+  done: 10,
+} as const
+
+const NUMBERS_PER_FIELD = 4
+
+/**
+ * Finds a message's head, or a chunked body's trailer section, in one pass over its bytes, at any segmentation (RFC
+ * 9112, sections 2 to 5). It looks at each byte once and keeps no byte: places of lines, names and values go into
+ * tables, relative to the head's first byte, and what they mean is for `RequestHead` and `ResponseHead` to say.
+ *
+ * Strict where proxies and servers are known to disagree: lines end in CRLF and nothing else does; no NUL or
+ * other control, no folded line, no space before a colon, no empty name.
+ *
+ * One scanner does for all heads that come whole: its tables hold until the next `begin`.
+ */
+export class HeadScanner {
+  /** Fields so far. */
+  count = 0
+  /** Of the start line: from its first byte to its CR. */
+  lineStart = 0
+  lineEnd = 0
+  /** After the last byte of the head. */
+  end = 0
+  /** The bytes that the tables are of, for whoever wants to know whether they still are. */
+  head: Uint8Array | undefined
+
+  #part: number = Part.before
+  #trailers = false
+  #maxBytes = 0
+  #at = 0
+  #ids = new Uint8Array(32)
+  #places = new Int32Array(32 * NUMBERS_PER_FIELD)
+  // Of the field that is being read.
+  #nameStart = 0
+  #nameEnd = 0
+  #valueStart = 0
+  #hash = 0
+  #underscore = false
+
+  /** For a new head of at most `maxBytes`, or for a trailer section. */
+  begin(maxBytes: number, trailers = false): void {
+    this.count = 0
+    this.head = undefined
+    this.lineStart = 0
+    this.lineEnd = 0
+    this.#part = trailers ? Part.lineStart : Part.before
+    this.#trailers = trailers
+    this.#maxBytes = maxBytes
+    this.#at = 0
+  }
+
+  /** A byte other than the empty lines before it has come. */
+  get begun(): boolean {
+    return this.#part >= Part.startLine
+  }
+
+  id(field: number): FieldId {
+    return this.#ids[field] as FieldId
+  }
+
+  nameStart(field: number): number {
+    return this.#places[field * NUMBERS_PER_FIELD] as number
+  }
+
+  nameEnd(field: number): number {
+    return this.#places[field * NUMBERS_PER_FIELD + 1] as number
+  }
+
+  valueStart(field: number): number {
+    return this.#places[field * NUMBERS_PER_FIELD + 2] as number
+  }
+
+  valueEnd(field: number): number {
+    return this.#places[field * NUMBERS_PER_FIELD + 3] as number
+  }
+
+  /** The first byte of the line after a field's. */
+  fieldEnd(field: number): number {
+    return field + 1 < this.count ? this.nameStart(field + 1) : this.end - 2
+  }
+
+  /**
+   * Goes on to byte `end` of `bytes`, in which the head begins at byte 0: the caller gives the same bytes again with
+   * more behind them. True when the head is whole, and `this.end` is after it. Throws an `HttpFault`.
+   */
+  scan(bytes: Uint8Array, end: number): boolean {
+    const limit = Math.min(end, this.#maxBytes)
+    let at = this.#at
+    let part = this.#part
+    while (at < limit) {
+      const byte = bytes[at] as number
+      switch (part) {
+        case Part.before:
+          // A client may send an empty line after a body; a server skips it (RFC 9112, 2.2).
+          if (byte === CR) part = Part.beforeLf
+          else {
+            this.lineStart = at
+            part = Part.startLine
+            continue
+          }
+          at++
+          break
+        case Part.beforeLf:
+          if (byte !== LF) throw bad('a CR without its LF')
+          part = Part.before
+          at++
+          break
+        case Part.startLine: {
+          while (at < limit && VALUE[bytes[at] as number] === 1) at++
+          if (at === limit) break
+          if (bytes[at] !== CR) throw badByte(bytes[at] as number, 'the start line')
+          this.lineEnd = at++
+          part = Part.startLineLf
+          break
+        }
+        case Part.startLineLf:
+          if (byte !== LF) throw bad('a CR without its LF')
+          at++
+          part = Part.lineStart
+          break
+        case Part.lineStart:
+          if (byte === CR) {
+            at++
+            part = Part.endLf
+            break
+          }
+          if (byte === SPACE || byte === TAB) throw bad('a folded line, or a space before a field name')
+          this.#nameStart = at
+          this.#hash = 0
+          this.#underscore = false
+          part = Part.name
+          break
+        case Part.name: {
+          let hash = this.#hash
+          let folded = NAME[byte] as number
+          while (folded !== 0) {
+            hash = hashed(hash, folded)
+            if (bytes[at] === UNDERSCORE) this.#underscore = true
+            if (++at === limit) break
+            folded = NAME[bytes[at] as number] as number
+          }
+          this.#hash = hash
+          if (at === limit) break
+          if (bytes[at] !== COLON) throw badName(bytes[at] as number)
+          if (at === this.#nameStart) throw bad('a field without a name')
+          this.#nameEnd = at++
+          part = Part.valueStart
+          break
+        }
+        case Part.valueStart:
+          if (byte === SPACE || byte === TAB) at++
+          else {
+            this.#valueStart = at
+            part = Part.value
+          }
+          break
+        case Part.value: {
+          while (at < limit && VALUE[bytes[at] as number] === 1) at++
+          if (at === limit) break
+          if (bytes[at] !== CR) throw badByte(bytes[at] as number, 'a field')
+          this.#add(bytes, at++)
+          part = Part.valueLf
+          break
+        }
+        case Part.valueLf:
+          if (byte !== LF) throw bad('a CR without its LF')
+          at++
+          part = Part.lineStart
+          break
+        default: // endLf
+          if (byte !== LF) throw bad('a CR without its LF')
+          this.end = ++at
+          this.#part = Part.done
+          this.#at = at
+          return true
+      }
+    }
+    this.#part = part
+    this.#at = at
+    if (at >= this.#maxBytes) throw this.#tooLong()
+    return false
+  }
+
+  /** What is too long: a target gets a status of its own. */
+  #tooLong(): HttpFault {
+    if (!this.#trailers && this.#part <= Part.startLineLf)
+      return new HttpFault(414, 'the request target is too long')
+    return new HttpFault(431, 'the header fields are too large')
+  }
+
+  #add(bytes: Uint8Array, cr: number): void {
+    const field = this.count++
+    if (field >= HTTP_FIELDS) throw new HttpFault(431, 'too many header fields')
+    if (field >= this.#ids.length) this.#grow()
+    const { length } = bytes
+    let end = cr
+    while (end > this.#valueStart && isBlank(bytes[end - 1] as number)) end--
+    const id = fieldId(bytes, this.#nameStart, this.#nameEnd, this.#hash, NAME)
+    this.#ids[field] = this.#underscore ? undisguised(id) : id
+    const at = field * NUMBERS_PER_FIELD
+    this.#places[at] = this.#nameStart
+    this.#places[at + 1] = this.#nameEnd
+    this.#places[at + 2] = Math.min(this.#valueStart, length)
+    this.#places[at + 3] = end
+  }
+
+  #grow(): void {
+    const ids = new Uint8Array(this.#ids.length * 2)
+    ids.set(this.#ids)
+    this.#ids = ids
+    const places = new Int32Array(this.#places.length * 2)
+    places.set(this.#places)
+    this.#places = places
+  }
+}
+
+/** What a name is that was written with an underscore where ours have a hyphen. */
+function undisguised(id: FieldId): FieldId {
+  if (id === Field.contentLength || id === Field.transferEncoding || id === Field.hop) {
+    throw bad('a framing field written with an underscore')
+  }
+  return isForwarding(id) || id === Field.requestId ? Field.disguised : Field.other
+}
+
+function isBlank(byte: number): boolean {
+  return byte === SPACE || byte === TAB
+}
+
+function badByte(byte: number, where: string): HttpFault {
+  if (byte === LF) return bad(`a LF without its CR in ${where}`)
+  return bad(byte === 0 ? `a NUL in ${where}` : `a control character in ${where}`)
+}
+
+function badName(byte: number): HttpFault {
+  if (isBlank(byte)) return bad('a space before the colon of a field')
+  if (byte === CR || byte === LF) return bad('a line that is no header field')
+  return bad('a field name with a character that it may not have')
+}

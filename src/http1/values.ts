@@ -1,0 +1,60 @@
+import { bad } from './fault.ts'
+
+/** Text of bytes, one character each: what a head holds is in no better known encoding. */
+export function latin1(bytes: Uint8Array, start: number, end: number): string {
+  if (Buffer.isBuffer(bytes)) return bytes.toString('latin1', start, end)
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1', start, end)
+}
+
+/** 15 digits stay exact in a number, and are a petabyte. */
+const LENGTH_DIGITS = 15
+
+/** Digits and nothing else (RFC 9110, 8.6): no sign, no space, no list, no base. */
+export function contentLength(bytes: Uint8Array, start: number, end: number): number {
+  if (start === end) throw bad('an empty Content-Length')
+  if (end - start > LENGTH_DIGITS) throw bad('a Content-Length that is too large')
+  let length = 0
+  for (let at = start; at < end; at++) {
+    const digit = (bytes[at] as number) - 0x30
+    if (digit < 0 || digit > 9) throw bad('a Content-Length that is not a number')
+    length = length * 10 + digit
+  }
+  return length
+}
+
+/** What `Connection` says (RFC 9110, 7.6.1). `others` are names of fields, lower case, that end with this connection. */
+export interface ConnectionTokens {
+  readonly close: boolean
+  readonly keepAlive: boolean
+  readonly upgrade: boolean
+  readonly others: readonly string[]
+}
+
+const KEEP_ALIVE: ConnectionTokens = { close: false, keepAlive: true, upgrade: false, others: [] }
+const CLOSE: ConnectionTokens = { close: true, keepAlive: false, upgrade: false, others: [] }
+
+export function connectionTokens(value: string): ConnectionTokens {
+  // What nearly all say.
+  if (value === 'keep-alive' || value === 'Keep-Alive') return KEEP_ALIVE
+  if (value === 'close') return CLOSE
+  let close = false
+  let keepAlive = false
+  let upgrade = false
+  const others: string[] = []
+  for (const part of value.split(',')) {
+    const token = part.trim().toLowerCase()
+    if (token === '') continue
+    if (token === 'close') close = true
+    else if (token === 'keep-alive') keepAlive = true
+    else if (token === 'upgrade') upgrade = true
+    else if (!DROPPED_ANYWAY.has(token)) others.push(token)
+  }
+  return { close, keepAlive, upgrade, others }
+}
+
+const DROPPED_ANYWAY: ReadonlySet<string> = new Set([
+  'te',
+  'http2-settings',
+  'proxy-connection',
+  'connection',
+])

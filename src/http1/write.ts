@@ -1,0 +1,191 @@
+import { Field, type FieldId, isForwarding } from './names.ts'
+import { rescan } from './reader.ts'
+import type { RequestHead } from './request.ts'
+import type { ResponseHead } from './response.ts'
+import type { HeadScanner } from './scanner.ts'
+import { latin1 } from './values.ts'
+
+/** What is changed in a request's head besides what must be. */
+export interface RequestChanges {
+  /** Lines that are added, each with its CRLF: ours come last, and stand alone. */
+  readonly added: string
+  /** Names of further fields to drop, lower case: those that `added` sets. */
+  readonly dropped?: ReadonlySet<string> | undefined
+  /** What a proxy in front says of the visitor is believed, and passed on. `added` must not say it then. */
+  readonly keepForwarding?: boolean | undefined
+  /** Instead of the Host field's value. */
+  readonly host?: string | undefined
+  /** Instead of the request target. */
+  readonly target?: string | undefined
+}
+
+/**
+ * A request's head as it goes to a target: HTTP/1.1 in origin-form, without what was for the visitor's connection
+ * alone (RFC 9110, 7.6.1), everything else in its order and spelling. Body and framing stay as they are: a chunked
+ * body must follow in chunks.
+ */
+export function writeRequest(head: RequestHead, changes: RequestChanges): Buffer {
+  const scanner = rescan(head.bytes)
+  const { bytes } = head
+  const out = new Run(
+    bytes,
+    scanner.end + changes.added.length + 128 + (changes.host?.length ?? 0) + (changes.target?.length ?? 0),
+  )
+  if (head.absolute || head.version !== '1.1' || changes.target !== undefined) {
+    out.text(`${head.method} ${changes.target ?? head.target} HTTP/1.1\r\n`)
+    out.from(scanner.lineEnd + 2)
+  } else out.from(scanner.lineStart)
+
+  const names = changes.dropped !== undefined || head.nominated.length > 0
+  for (let field = 0; field < scanner.count; field++) {
+    const id = scanner.id(field)
+    if (id === Field.other) {
+      if (names && isNamed(bytes, scanner, field, head.nominated, changes.dropped)) out.skip(scanner, field)
+    } else if (id === Field.host) {
+      if (changes.host !== undefined) {
+        out.skip(scanner, field)
+        out.text(`Host: ${changes.host}\r\n`)
+      }
+    } else if (
+      dropsRequest(id, head, changes) ||
+      (names && isNamed(bytes, scanner, field, head.nominated, changes.dropped))
+    )
+      out.skip(scanner, field)
+  }
+  out.upTo(scanner.end - 2)
+  if (head.framing === 'chunked') out.text('Transfer-Encoding: chunked\r\n')
+  if (head.upgrade !== undefined) out.text(`Connection: upgrade\r\nUpgrade: ${head.upgrade}\r\n`)
+  out.text(changes.added)
+  out.text('\r\n')
+  return out.done()
+}
+
+function dropsRequest(id: FieldId, head: RequestHead, changes: RequestChanges): boolean {
+  switch (id) {
+    case Field.hop:
+    case Field.connection:
+    case Field.transferEncoding:
+    case Field.upgrade:
+    case Field.disguised:
+      return true
+    case Field.expect:
+      return !head.expects
+    case Field.requestId:
+      return head.requestId === undefined
+    default:
+      return isForwarding(id) && changes.keepForwarding !== true
+  }
+}
+
+/** How a response's head is to leave. */
+export interface ResponseChanges {
+  /** The connection is closed after this response. */
+  readonly close: boolean
+  /** A chunked body is passed on without its chunks: for an HTTP/1.0 visitor. */
+  readonly dechunked?: boolean | undefined
+}
+
+/**
+ * A response's head as it goes to a visitor, without what was for the target's connection alone. Where nothing is to
+ * be changed it is the head that came.
+ */
+export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uint8Array {
+  const scanner = rescan(head.bytes)
+  const { bytes, status } = head
+  const unframed = status < 200 || status === 204
+  let changed = changes.close || head.upgrade !== undefined || head.version !== '1.1'
+  for (let field = 0; field < scanner.count && !changed; field++)
+    changed = dropsResponse(scanner.id(field), unframed) || head.nominated.length > 0
+  if (!changed) return bytes
+
+  const out = new Run(bytes, scanner.end + 128)
+  if (head.version === '1.1') out.from(scanner.lineStart)
+  else {
+    out.text('HTTP/1.1')
+    out.from(scanner.lineStart + 8)
+  }
+  for (let field = 0; field < scanner.count; field++) {
+    if (
+      dropsResponse(scanner.id(field), unframed) ||
+      (head.nominated.length > 0 && isNamed(bytes, scanner, field, head.nominated, undefined))
+    )
+      out.skip(scanner, field)
+  }
+  out.upTo(scanner.end - 2)
+  if (head.framing === 'chunked' && changes.dechunked !== true) out.text('Transfer-Encoding: chunked\r\n')
+  if (head.upgrade !== undefined) out.text(`Connection: upgrade\r\nUpgrade: ${head.upgrade}\r\n`)
+  else if (changes.close) out.text('Connection: close\r\n')
+  out.text('\r\n')
+  return out.done()
+}
+
+function dropsResponse(id: FieldId, unframed: boolean): boolean {
+  switch (id) {
+    case Field.hop:
+    case Field.connection:
+    case Field.transferEncoding:
+    case Field.upgrade:
+      return true
+    case Field.contentLength:
+      // RFC 9110, 8.6: not in a 1xx or a 204, where some reader may wait for a body.
+      return unframed
+    default:
+      return false
+  }
+}
+
+/** Whether a field's name is in one of two lists of names in lower case. */
+function isNamed(
+  bytes: Uint8Array,
+  scanner: HeadScanner,
+  field: number,
+  nominated: readonly string[],
+  dropped: ReadonlySet<string> | undefined,
+): boolean {
+  const name = latin1(bytes, scanner.nameStart(field), scanner.nameEnd(field)).toLowerCase()
+  return (
+    nominated.includes(name) ||
+    dropped?.has(name) === true ||
+    dropped?.has(name.replaceAll('_', '-')) === true
+  )
+}
+
+/** Copies a head in as few pieces as what is left out makes of it. */
+class Run {
+  readonly #bytes: Uint8Array
+  readonly #out: Buffer
+  #at = 0
+  #from = 0
+
+  /** `size`: no less than what will be written. */
+  constructor(bytes: Uint8Array, size: number) {
+    this.#bytes = bytes
+    this.#out = Buffer.allocUnsafe(size)
+  }
+
+  text(text: string): void {
+    this.#at += this.#out.write(text, this.#at, 'latin1')
+  }
+
+  /** What is copied next begins here. */
+  from(at: number): void {
+    this.#from = at
+  }
+
+  upTo(at: number): void {
+    if (at <= this.#from) return
+    this.#out.set(this.#bytes.subarray(this.#from, at), this.#at)
+    this.#at += at - this.#from
+    this.#from = at
+  }
+
+  /** All up to the field, and not the field. */
+  skip(scanner: HeadScanner, field: number): void {
+    this.upTo(scanner.nameStart(field))
+    this.#from = scanner.fieldEnd(field)
+  }
+
+  done(): Buffer {
+    return this.#out.subarray(0, this.#at)
+  }
+}
