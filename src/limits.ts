@@ -189,6 +189,16 @@ export const HTTP_RESPONSE_HEAD_BYTES = 64 * KiB
 export const CHUNK_LINE_BYTES = 256
 /** What follows the last chunk of a body. */
 export const TRAILER_BYTES = 8 * KiB
+/** 1xx answers before the one that counts: 100 and a few 103. Without a bound a target could send them for ever. */
+export const INTERIM_RESPONSES = 16
+/** Of a request's body, what is kept to be sent again while no byte of an answer has come. */
+export const REPLAY_BYTES = 64 * KiB
+/** How often the limits of connections are looked at: each may be so much late. */
+export const HTTP_SWEEP_MS = 500
+/** A body's pace is judged over so long: a phone that changes cells pauses for some seconds. */
+export const BODY_PACE_MS = 10_000
+/** A FIN this soon after the request came with it: its sender waits for the answer. A later one has left. */
+export const HALF_CLOSE_GRACE_MS = 1_000
 /** A request's head, by default: browsers with many cookies stay under 16 KiB. And the most that a setting may allow. */
 export const HTTP_HEAD_BYTES = 32 * KiB
 export const HTTP_HEAD_BYTES_MAX = 256 * KiB

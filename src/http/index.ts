@@ -1,0 +1,11 @@
+/**
+ * The HTTP proxy: takes requests off visitors' connections and answers off the streams to targets, and joins the two.
+ * It serves plain visitors at the gateway, and decrypted ones where TLS ends. Where a request goes, who may have which stream,
+ * what is tried again: that is for the `HttpSite` it is given. It knows nothing of routes, tunnels or services.
+ */
+export { HttpConnection } from './connection.ts'
+export type { Exchange } from './exchange.ts'
+export { forwardingFields, type VisitorFacts } from './forwarding.ts'
+export { PAGES, type Problem } from './pages.ts'
+export type { ExchangeLimits, HttpSite, Meter, Refusal } from './site.ts'
+export { Upstream, type UpstreamKeeper } from './upstream.ts'
