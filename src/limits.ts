@@ -199,6 +199,22 @@ export const HTTP_SWEEP_MS = 500
 export const BODY_PACE_MS = 10_000
 /** A FIN this soon after the request came with it: its sender waits for the answer. A later one has left. */
 export const HALF_CLOSE_GRACE_MS = 1_000
+/** Streams that wait for another visitor's request: per service of a client, and in all. Each is a connection of a target. */
+export const REUSED_STREAMS_PER_SERVICE = 64
+export const REUSED_STREAMS = 4_096
+/** And for how long; many targets close a connection that rests for a minute, some after five seconds. */
+export const REUSED_STREAM_IDLE_MS = 4_000
+/** A stream whose last answer was a 204 or 304 is given to nobody for so long, or two round trips. */
+export const BODILESS_SILENCE_MS = 50
+/** A POST goes on a kept stream only if it was used this recently: no target gives up a connection so soon. */
+export const KEPT_STREAM_SURE_MS = 1_000
+/**
+ * Requests that may have run are repeated elsewhere for so much of a route's requests in the last one or two windows; so
+ * many always, or a route with few visitors would never get a second try.
+ */
+export const RETRY_SHARE = 0.1
+export const RETRIES_ALWAYS = 64
+export const RETRY_WINDOW_MS = 10_000
 /** A request's head, by default: browsers with many cookies stay under 16 KiB. And the most that a setting may allow. */
 export const HTTP_HEAD_BYTES = 32 * KiB
 export const HTTP_HEAD_BYTES_MAX = 256 * KiB

@@ -10,6 +10,8 @@ export interface Carried {
   readonly route: Route
   /** Resets the visitor and its stream. */
   cut(): void
+  /** The client wants no more requests: ends a stream that carries none just now. */
+  leave?(): void
 }
 
 /** The key it proved, the name that the key is enrolled under, and what it said of itself in its `hello`. */

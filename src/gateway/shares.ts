@@ -36,4 +36,14 @@ export class Shares {
     else this.#taken.delete(name)
     this.#size -= 1
   }
+
+  /** Counts one place for another name. False, and nothing has changed: that name has no room. */
+  move(from: string, to: string): boolean {
+    if (from === to) return true
+    this.give(from)
+    if (this.take(to)) return true
+    this.#taken.set(from, (this.#taken.get(from) ?? 0) + 1)
+    this.#size += 1
+    return false
+  }
 }

@@ -1,15 +1,26 @@
 import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
+import type { HttpLimits } from '../config/index.ts'
+import type { Problem, Refusal } from '../http/index.ts'
+import { Field, fieldText, type RequestHead } from '../http1/index.ts'
 import { VISITORS, VISITORS_PER_ADDRESS } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
 import { addressClass, addressKey, gatewayDescriptors, plainAddress } from '../net/index.ts'
-import type { Apology } from './apology.ts'
+import type { AccessLog } from './access-log.ts'
 import type { Authority } from './authority.ts'
 import type { ConnectedClient } from './connected-client.ts'
+import type { HostTable } from './hosts.ts'
+import { HttpVisitor } from './http-visitor.ts'
+import type { LimitsOf } from './limits-of.ts'
+import type { Answered, Guest, HttpLobby } from './lobby.ts'
+import { Rates } from './rate.ts'
 import type { Route } from './route.ts'
 import type { Routes } from './routes.ts'
 import { Shares } from './shares.ts'
-import { type Lobby, Visitor } from './visitor.ts'
+import { StreamPool } from './stream-pool.ts'
+import { TcpVisitor } from './tcp-visitor.ts'
+import { type RouteTraffic, Traffic } from './traffic.ts'
+import type { TrustedProxies } from './trusted.ts'
 import { WaitingRoom } from './waiting.ts'
 
 export interface VisitorsOptions {
@@ -17,6 +28,10 @@ export interface VisitorsOptions {
   routes: Routes<ConnectedClient>
   memory: MemoryBudget
   holdMs: number
+  /** Asked for each connection or request, so that a reload counts at once. */
+  limits: () => LimitsOf
+  trusted: () => TrustedProxies
+  access: AccessLog | undefined
   /** Sockets of visitors at once; by default what the process may have, less what tunnels need. */
   capacity?: number | undefined
   /** The same for one address. */
@@ -25,21 +40,22 @@ export interface VisitorsOptions {
 }
 
 /** All visitors: lets them in within bounds, keeps those who wait, and counts. */
-export class Visitors implements Lobby {
+export class Visitors implements HttpLobby {
   readonly routes: Routes<ConnectedClient>
+  readonly pool = new StreamPool(() => this.count('desync'))
   readonly errors = new Map<string, number>()
   total = 0
 
   readonly #options: VisitorsOptions
-  /** Each with the name whose share it counts in. */
-  readonly #all = new Map<Visitor, string>()
+  /** Each with the name whose share it counts in; nobody's before the first request. */
+  readonly #all = new Map<Guest, string>()
   readonly #shares: Shares
-  /** Sockets of those who get an answer from here, until it has left. */
-  readonly #lingering = new Set<Socket>()
+  readonly #rates = new Rates()
+  readonly #traffic = new Traffic()
   /** Of those who have gone. */
   readonly #bytes = { in: 0, out: 0 }
   readonly #perAddress = new Map<string, number>()
-  readonly #waiting: WaitingRoom<Visitor>
+  readonly #waiting: WaitingRoom<Guest>
   readonly #capacity: number
   /** Routes whose held visitors are being let go, some per loop turn. */
   readonly #releasing = new Set<Route>()
@@ -54,7 +70,7 @@ export class Visitors implements Lobby {
     this.routes = options.routes
     this.#capacity = options.capacity ?? Math.min(VISITORS, gatewayDescriptors().visitors)
     this.#shares = new Shares(this.#capacity, () => options.authority.severalNames)
-    this.#waiting = new WaitingRoom<Visitor>({ holdMs: options.holdMs })
+    this.#waiting = new WaitingRoom<Guest>({ holdMs: options.holdMs })
   }
 
   get size(): number {
@@ -71,7 +87,7 @@ export class Visitors implements Lobby {
     return sum
   }
 
-  /** Those that a client serves now. */
+  /** Those that a client serves now, or could. */
   get served(): number {
     return this.#all.size - this.#waiting.size
   }
@@ -84,8 +100,29 @@ export class Visitors implements Lobby {
     return this.#waiting.waiting(route)
   }
 
-  /** A visitor has connected; `socket` is paused, and owned from now on. */
+  /** Of each route, with what moves just now. */
+  get trafficNow(): ReadonlyMap<Route, RouteTraffic> {
+    for (const guest of this.#all.keys()) guest.tally?.()
+    return this.#traffic.all
+  }
+
+  /** A visitor has connected to a port of its own route; `socket` is paused, and owned from now on. */
   arrive(socket: Socket, route: Route): void {
+    const name = this.#options.authority.ownerOf(route) ?? ''
+    if (!this.#letIn(socket, name)) return
+    const visitor = new TcpVisitor(this, socket, route, this.traffic(route))
+    this.#all.set(visitor, name)
+    if (this.#options.memory.full) visitor.dismiss('busy')
+    else visitor.seek()
+  }
+
+  /** A visitor has connected to the http port: where it goes, its requests will say. */
+  arriveHttp(socket: Socket): void {
+    if (this.#letIn(socket, NOBODY)) this.#all.set(new HttpVisitor(this, socket), NOBODY)
+  }
+
+  /** Counts it, or resets it. */
+  #letIn(socket: Socket, name: string): boolean {
     this.total++
     const address = plainAddress(socket.remoteAddress ?? '')
     const key = addressKey(address)
@@ -93,38 +130,77 @@ export class Visitors implements Lobby {
     // Behind loopback stands a proxy of the operator's, or the operator: one address there is not one visitor.
     const crowd =
       same > Math.min(this.#options.perAddress ?? VISITORS_PER_ADDRESS, Math.ceil(this.#capacity / 8)) &&
-      addressClass(address) !== 'loopback'
-    const full = this.size + this.#lingering.size >= this.#capacity
-    const name = this.#options.authority.ownerOf(route) ?? ''
+      addressClass(address) !== 'loopback' &&
+      !this.trusted.has(address)
+    const full = this.size >= this.#capacity
     if (this.#closed || crowd || full || address === '' || !this.#shares.take(name)) {
-      this.#count(crowd ? 'address_full' : 'busy')
+      this.count(crowd ? 'address_full' : 'busy')
       socket.on('error', () => {})
       socket.resetAndDestroy()
-      return
+      return false
     }
     this.#perAddress.set(key, same)
-    const visitor = new Visitor(this, socket, route)
-    this.#all.set(visitor, name)
-    if (this.#options.memory.full) visitor.dismiss('busy')
-    else visitor.seek()
+    return true
   }
 
-  hold(visitor: Visitor): boolean {
+  // ── What visitors ask ─────────────────────────────────────────────────────────────────────────────────
+
+  get hosts(): HostTable {
+    return this.#options.authority.hosts
+  }
+
+  get trusted(): TrustedProxies {
+    return this.#options.trusted()
+  }
+
+  limitsOf(route: Route | undefined): HttpLimits {
+    return this.#options.limits().of(route)
+  }
+
+  traffic(route: Route): RouteTraffic {
+    return this.#traffic.of(route)
+  }
+
+  visitorOf(peer: string, { bytes }: RequestHead): string {
+    return this.trusted.visitorOf(peer, fieldText(bytes, Field.forwardedFor) ?? '')
+  }
+
+  enter(guest: Guest, address: string, route: Route): Refusal | undefined {
+    const name = this.#options.authority.ownerOf(route) ?? NOBODY
+    const before = this.#all.get(guest)
+    if (before !== undefined && !this.#shares.move(before, name)) return { problem: 'busy' }
+    this.#all.set(guest, name)
+    const refused = this.#rates.connect(route, addressKey(address), this.limitsOf(route))
+    return refused === undefined
+      ? undefined
+      : { problem: refused === 'route' ? 'route_busy' : 'too_many_connections' }
+  }
+
+  exit(address: string, route: Route): void {
+    this.#rates.disconnect(route, addressKey(address))
+  }
+
+  admit(_guest: Guest, address: string, route: Route, now: number): Refusal | undefined {
+    if (this.#options.memory.full) return { problem: 'busy' }
+    const taken = this.#rates.take(route, addressKey(address), this.limitsOf(route), now)
+    return taken.ok ? undefined : { problem: 'too_many_requests', retryAfter: taken.retryAfter }
+  }
+
+  hold(guest: Guest, route: Route): boolean {
     const { authority } = this.#options
-    const { route } = visitor
     const name = authority.ownerOf(route)
     // A route that nobody owns or is granted, or whose client left long ago, is worth no wait.
     if (this.#closed || name === undefined || !authority.covers(name, route)) return false
     if (!authority.recent(route, Date.now())) return false
     const now = performance.now()
-    visitor.waitingSince ??= now
+    guest.waitingSince ??= now
     const address =
-      addressClass(visitor.address) === 'loopback'
-        ? `${visitor.address}#${this.#turn++}`
-        : addressKey(visitor.address)
-    const answer = this.#waiting.hold(visitor, { route, name, address, now, since: visitor.waitingSince })
+      addressClass(guest.address) === 'loopback'
+        ? `${guest.address}#${this.#turn++}`
+        : addressKey(guest.address)
+    const answer = this.#waiting.hold(guest, { route, name, address, now, since: guest.waitingSince })
     if (!answer.held) {
-      this.#count(`held_${answer.why}`)
+      this.count(`held_${answer.why}`)
       return false
     }
     answer.evicted?.dismiss('absent')
@@ -132,34 +208,80 @@ export class Visitors implements Lobby {
     return true
   }
 
-  leave(visitor: Visitor): void {
-    this.#waiting.leave(visitor)
+  leave(guest: Guest): void {
+    this.#waiting.leave(guest)
   }
 
-  linger(socket: Socket): void {
-    if (socket.closed) return
-    this.#lingering.add(socket)
-    socket.once('close', () => this.#lingering.delete(socket))
+  draining(client: ConnectedClient): void {
+    client.draining = true
+    this.clientLeaves(client)
+    this.routes.refresh(client)
   }
 
-  done(visitor: Visitor, bytes: { in: number; out: number }, code: string | undefined): void {
-    const name = this.#all.get(visitor)
+  /** A client wants no more requests: streams that carry none are ended, so that it need not wait for them. */
+  clientLeaves(client: ConnectedClient): void {
+    this.pool.drop(client)
+    for (const carried of Array.from(client.carried.values())) carried.leave?.()
+  }
+
+  answered({ exchange, traffic, route, address, replica }: Answered): void {
+    const { problem, status, head, requestId } = exchange
+    traffic?.answered(status)
+    if (problem !== undefined) {
+      this.count(problem)
+      const about = { route, address, problem, status, requestId }
+      this.#options.log[status >= 500 ? 'info' : 'debug'](
+        about,
+        `request not answered by its target: ${problem}`,
+      )
+    }
+    this.#options.access?.note({
+      time: Date.now(),
+      address,
+      route,
+      service: replica?.service,
+      replica: replica?.tunnel.key,
+      method: head.method,
+      target: head.target,
+      host: head.hostText,
+      version: head.version,
+      status,
+      bytesIn: exchange.bytesIn,
+      bytesOut: exchange.bytesOut,
+      firstByteMs: exchange.firstByteAt === 0 ? undefined : exchange.firstByteAt - exchange.begunAt,
+      totalMs: performance.now() - exchange.begunAt,
+      requestId,
+      referer: fieldText(head.bytes, Field.referer),
+      userAgent: fieldText(head.bytes, Field.userAgent),
+      error: problem,
+    })
+  }
+
+  malformed(problem: Problem, requestId: string, address: string): void {
+    this.count(problem)
+    this.#options.log.debug({ address, problem, requestId }, `no proper request: ${problem}`)
+  }
+
+  done(guest: Guest, bytes: { in: number; out: number }, code: string | undefined): void {
+    const name = this.#all.get(guest)
     if (name === undefined) return
-    this.#all.delete(visitor)
+    this.#all.delete(guest)
     this.#shares.give(name)
-    this.#waiting.leave(visitor)
-    const key = addressKey(visitor.address)
+    this.#waiting.leave(guest)
+    const key = addressKey(guest.address)
     const same = (this.#perAddress.get(key) ?? 0) - 1
     if (same > 0) this.#perAddress.set(key, same)
     else this.#perAddress.delete(key)
     this.#bytes.in += bytes.in
     this.#bytes.out += bytes.out
     if (code !== undefined) {
-      this.#count(code)
-      this.#options.log.debug({ route: visitor.route, address: visitor.address, code }, 'visitor gone')
+      this.count(code)
+      this.#options.log.debug({ address: guest.address, code }, 'visitor gone')
     }
     if (this.served === 0) for (const empty of this.#whenEmpty) empty()
   }
+
+  // ── What the gateway asks ─────────────────────────────────────────────────────────────────────────────
 
   /** There is a client for this route: those who wait are let go, some per loop turn, longest waiting first. */
   release(route: Route): void {
@@ -168,7 +290,7 @@ export class Visitors implements Lobby {
     setImmediate(() => {
       this.#releasing.delete(route)
       let room = true
-      for (const visitor of this.#waiting.release(route)) room = visitor.seek() && room
+      for (const guest of this.#waiting.release(route)) room = guest.seek() && room
       // One that had to be held again found no room; the client's next sign brings it back here.
       if (room) this.release(route)
     })
@@ -176,14 +298,16 @@ export class Visitors implements Lobby {
 
   /** Nobody is to wait for this route any more. */
   dismiss(route: Route): void {
-    for (const visitor of this.#waiting.release(route, Number.POSITIVE_INFINITY)) visitor.dismiss('absent')
+    for (const guest of this.#waiting.release(route, Number.POSITIVE_INFINITY)) guest.dismiss('absent')
   }
 
   /** Lets nobody in, sends away who waits, and resolves when the others have ended, at the latest after `ms`. */
   async drained(ms: number): Promise<void> {
     this.#closed = true
-    for (const visitor of Array.from(this.#all.keys()))
-      if (this.#waiting.since(visitor) !== undefined) visitor.dismiss('absent')
+    for (const guest of Array.from(this.#all.keys())) {
+      if (this.#waiting.since(guest) !== undefined) guest.dismiss('absent')
+      guest.drain?.()
+    }
     if (this.served === 0) return
     await new Promise<void>((resolve) => {
       const empty = (): void => {
@@ -200,8 +324,12 @@ export class Visitors implements Lobby {
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    for (const visitor of Array.from(this.#all.keys())) visitor.cut()
-    for (const socket of this.#lingering) socket.destroy()
+    for (const guest of Array.from(this.#all.keys())) guest.cut()
+    this.pool.close()
+  }
+
+  count(code: string): void {
+    this.errors.set(code, (this.errors.get(code) ?? 0) + 1)
   }
 
   #arm(): void {
@@ -210,16 +338,14 @@ export class Visitors implements Lobby {
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined
-        const gone: Apology = 'absent'
-        for (const visitor of this.#waiting.expire(performance.now())) visitor.dismiss(gone)
+        for (const guest of this.#waiting.expire(performance.now())) guest.dismiss('absent')
         this.#arm()
       },
       Math.max(1, next - performance.now()),
     )
     this.#timer.unref()
   }
-
-  #count(code: string): void {
-    this.errors.set(code, (this.errors.get(code) ?? 0) + 1)
-  }
 }
+
+/** No name has it: whose share a visitor counts in that has not said where it goes. */
+const NOBODY = ''

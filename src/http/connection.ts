@@ -267,7 +267,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const close = exchange.closes || this.#draining || this.halfClosed
     const upstream = exchange.detach()
     if (!exchange.requestDone) upstream?.discard()
-    this.site.done(exchange, upstream)
+    this.site.done(exchange)
     if (close) this.#end()
     else if (this.#stashBytes > 0) this.#advance()
   }
@@ -361,7 +361,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
       const upstream = orderly ? exchange.upstream : exchange.detach()
       // Half a request, or half an answer: the target learns it by a reset.
       if (!orderly && (!exchange.answered || !exchange.requestDone)) upstream?.discard()
-      this.site.done(exchange, upstream)
+      this.site.done(exchange)
     }
     socket.off('data', this.#onData)
     if (!socket.destroyed) socket.destroy()

@@ -50,10 +50,10 @@ export interface HttpSite {
   /** The visitor sends no more, and its request waits for a stream. True: it is taken for one who has left. */
   left(exchange: Exchange): boolean
   /**
-   * The exchange is over, whatever its end. `upstream`: its stream, which is the site's from now on; unless it is `idle` it
-   * has ended already. Called before the next request of the connection is looked at.
+   * The exchange is over, whatever its end. The stream that it had last is the site's again: if it is `usable` another request
+   * may follow on it, else it has ended already. Called before the next request of the connection is looked at.
    */
-  done(exchange: Exchange, upstream: Upstream | undefined): void
+  done(exchange: Exchange): void
   /** Bytes came that are no request; the visitor has been told, its connection ends. */
   malformed(problem: Problem, requestId: string): void
   /** The connection is over. An exchange that was under way has been `done` before. */

@@ -1,6 +1,7 @@
 import { randomFillSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TunnelError, UnreachedCode } from '../errors.ts'
+import type { Meter, Problem } from '../http/index.ts'
 import { HELD_BYTES, TRIES_PER_VISITOR } from '../limits.ts'
 import type { StreamSink } from '../mux/index.ts'
 import {
@@ -12,23 +13,10 @@ import {
   splice,
 } from '../net/index.ts'
 import { encodeProxyHeader } from '../protocol/index.ts'
-import { type Apology, apologize } from './apology.ts'
 import type { Carried, ConnectedClient } from './connected-client.ts'
-import { DEFAULT_ROUTE, type Route } from './route.ts'
-import type { Replica, Routes } from './routes.ts'
-
-/** What a visitor asks of the place it came to. */
-export interface Lobby {
-  readonly routes: Routes<ConnectedClient>
-  /** False: it cannot wait. The lobby calls `seek` again when there is somebody, or `dismiss` when it took too long. */
-  hold(visitor: Visitor): boolean
-  /** It waits no more. */
-  leave(visitor: Visitor): void
-  /** It is over and gets an answer from here: its socket stays a moment longer. */
-  linger(socket: Socket): void
-  /** It is over: `bytes` are counted at its socket. `code` when it did not end in order. */
-  done(visitor: Visitor, bytes: { in: number; out: number }, code: string | undefined): void
-}
+import type { Guest, Lobby } from './lobby.ts'
+import type { Route } from './route.ts'
+import type { Replica } from './routes.ts'
 
 /** A stream whose splice is about to be made. Nothing can arrive before that. */
 const NOBODY: StreamSink = { data() {}, end() {}, reset() {}, drain() {} }
@@ -38,7 +26,7 @@ const NOTHING: readonly Uint8Array[] = []
  * One visitor's connection, from accept to end: looks for a client, waits while there is none, is carried by a
  * stream, and looks again if the client says that it reached no target. Owns the socket.
  */
-export class Visitor implements Carried {
+export class TcpVisitor implements Guest, Carried {
   readonly route: Route
   readonly socket: Socket
   readonly address: string
@@ -54,9 +42,13 @@ export class Visitor implements Carried {
   #tried: Set<ConnectedClient> | undefined
   #unreached: UnreachedCode | undefined
   #over = false
+  readonly #meter: Meter
+  /** What of `bytes` is in the meter. */
+  #metered = { in: 0, out: 0 }
 
-  constructor(lobby: Lobby, socket: Socket, route: Route) {
+  constructor(lobby: Lobby, socket: Socket, route: Route, meter: Meter) {
     this.#lobby = lobby
+    this.#meter = meter
     this.socket = socket
     this.route = route
     this.address = plainAddress(socket.remoteAddress ?? '')
@@ -67,6 +59,16 @@ export class Visitor implements Carried {
     return { in: this.#splice?.sent ?? 0, out: this.#splice?.delivered ?? 0 }
   }
 
+  tally(): void {
+    this.#count(this.bytes)
+  }
+
+  #count(bytes: { in: number; out: number }): void {
+    this.#meter.in += bytes.in - this.#metered.in
+    this.#meter.out += bytes.out - this.#metered.out
+    this.#metered = { ...bytes }
+  }
+
   /** Looks for a client; holds the visitor if there is none. False: it is held. */
   seek(): boolean {
     const held = this.#held
@@ -75,11 +77,11 @@ export class Visitor implements Carried {
     return this.#seek(held.release())
   }
 
-  /** It cannot be served, or waited too long. */
-  dismiss(apology: Apology): void {
+  /** It cannot be served, or waited too long: TCP has no words for why. */
+  dismiss(problem: Problem): void {
     this.#held?.release()
     this.#held = undefined
-    this.#fail(apology)
+    this.#reset(problem)
   }
 
   /** Resets it and its stream. */
@@ -98,7 +100,7 @@ export class Visitor implements Carried {
     const { routes } = this.#lobby
     let full: Set<ConnectedClient> | undefined
     for (;;) {
-      const replica = routes.pick(this.route, full ?? this.#tried)
+      const replica = routes.pick(this.route, full ?? this.#tried, performance.now())
       if (replica === undefined) break
       const stream = replica.tunnel.open(NOBODY)
       if (stream !== undefined) {
@@ -120,7 +122,7 @@ export class Visitor implements Carried {
     }
     // Every replica was tried and said no; waiting for them would only repeat the question.
     if (full === undefined && this.#unreached !== undefined && routes.usable(this.route))
-      this.#fail(this.#unreached)
+      this.#reset(this.#unreached)
     else this.#hold(chunks)
     return this.#held === undefined
   }
@@ -128,7 +130,7 @@ export class Visitor implements Carried {
   #hold(chunks: readonly Uint8Array[]): void {
     const held = new HeldSocket(this.socket, { chunks, onGone: this.#onGone, onEnded: this.#onEnded })
     this.#held = held
-    if (!this.#lobby.hold(this)) this.dismiss('absent')
+    if (!this.#lobby.hold(this, this.route)) this.dismiss('absent')
   }
 
   #header(service: string): Buffer {
@@ -165,19 +167,20 @@ export class Visitor implements Carried {
   /** True: it gets another try, or an answer. */
   readonly #onStreamReset = (gone: Splice): boolean => {
     const client = this.#client
+    const replica = this.#replica
     const never = client?.tunnel.peerLeft === true && !gone.stream.acknowledged
     const unreached = client?.unreached.get(gone.stream.id) ?? (never ? 'draining' : undefined)
     this.#leaveClient()
     if (client === undefined || unreached === undefined || gone.delivered > 0) return false
     this.#unreached = unreached
-    if (unreached === 'draining') {
-      client.draining = true
-      this.#lobby.routes.refresh(client)
-    } else {
+    if (unreached === 'draining') this.#lobby.draining(client)
+    else {
+      if (replica !== undefined && unreached !== 'overloaded')
+        this.#lobby.routes.failed(replica, performance.now())
       this.#tried ??= new Set()
       this.#tried.add(client)
     }
-    if (gone.replay === undefined || (this.#tried?.size ?? 0) >= TRIES_PER_VISITOR) this.#fail(unreached)
+    if (gone.replay === undefined || (this.#tried?.size ?? 0) >= TRIES_PER_VISITOR) this.#reset(unreached)
     else this.#seek(gone.replay)
     return true
   }
@@ -199,15 +202,6 @@ export class Visitor implements Carried {
     this.#splice = undefined
   }
 
-  /** No byte of an answer was delivered: a visitor of an `http` route is told why, all others are reset. */
-  #fail(apology: Apology): void {
-    if (this.route === DEFAULT_ROUTE) {
-      this.#lobby.linger(this.socket)
-      apologize(this.socket, apology)
-      this.#done(undefined, undefined, apology)
-    } else this.#reset(apology)
-  }
-
   #reset(code: string): void {
     this.socket.on('error', () => {})
     resetSocket(this.socket)
@@ -217,7 +211,8 @@ export class Visitor implements Carried {
   #done(error: TunnelError | undefined, result?: SpliceResult, code?: string): void {
     if (this.#over) return
     this.#over = true
-    const bytes = { in: result?.bytesIn ?? 0, out: result?.bytesOut ?? 0 }
+    const bytes = result === undefined ? this.#metered : { in: result.bytesIn, out: result.bytesOut }
+    this.#count(bytes)
     this.#lobby.done(this, bytes, code ?? error?.code)
   }
 }

@@ -1,0 +1,371 @@
+import { randomFillSync } from 'node:crypto'
+import type { Socket } from 'node:net'
+import { TunnelError, type UnreachedCode } from '../errors.ts'
+import {
+  type Exchange,
+  type ExchangeLimits,
+  HttpConnection,
+  type HttpSite,
+  type Problem,
+  type Refusal,
+  type Upstream,
+  type UpstreamKeeper,
+} from '../http/index.ts'
+import { routingPath } from '../http1/index.ts'
+import { KEPT_STREAM_SURE_MS, TRIES_PER_VISITOR } from '../limits.ts'
+import type { StreamSink } from '../mux/index.ts'
+import { plainAddress } from '../net/index.ts'
+import { encodeProxyHeader } from '../protocol/index.ts'
+import type { ConnectedClient } from './connected-client.ts'
+import type { Guest, HttpLobby } from './lobby.ts'
+import { requestChanges } from './request-changes.ts'
+import type { Route } from './route.ts'
+import type { Replica } from './routes.ts'
+import { ServiceStream, type StreamHolder } from './service-stream.ts'
+import type { RouteTraffic } from './traffic.ts'
+
+/** A stream that is about to get its sink. Nothing can arrive before that. */
+const NOBODY: StreamSink = { data() {}, end() {}, reset() {}, drain() {} }
+
+/**
+ * One visitor of the gateway's http port, from accept to end: finds the route of each of its requests, a stream for it, and
+ * another one where the first leads nowhere. Owns the socket, by its connection.
+ *
+ * While its requests go to one service it keeps its stream, so that a request costs no more than a look at its head. A
+ * stream on which nothing can be owed goes to the pool when its visitor leaves.
+ */
+export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeeper {
+  readonly connection: HttpConnection
+  /** Of the peer. */
+  readonly address: string
+  readonly limits: ExchangeLimits
+  /** Of the last request; empty before the first. */
+  route: Route = ''
+  waitingSince: number | undefined
+
+  readonly #lobby: HttpLobby
+  readonly #trusted: boolean
+  /** The address that is counted: the peer's, or the one for which a trusted proxy speaks. */
+  #visitor: string
+  /** Its place among the connections of its route, while it has one. */
+  #counted: { route: Route; address: string } | undefined
+  #kept: ServiceStream | undefined
+  // Of the request that is under way.
+  #traffic: RouteTraffic | undefined
+  #replica: Replica<ConnectedClient> | undefined
+  #stream: ServiceStream | undefined
+  /** Clients that it has been tried on, and what the last one came to. */
+  #tried: Set<ConnectedClient> | undefined
+  #problem: Problem | undefined
+  #repeated = false
+  #over = false
+
+  constructor(lobby: HttpLobby, socket: Socket) {
+    this.#lobby = lobby
+    this.address = plainAddress(socket.remoteAddress ?? '')
+    this.#visitor = this.address
+    this.#trusted = lobby.trusted.has(this.address)
+    this.limits = lobby.limitsOf(undefined)
+    this.connection = new HttpConnection(socket, this)
+  }
+
+  get bytes(): { in: number; out: number } {
+    return { in: this.connection.bytesIn, out: this.connection.bytesOut }
+  }
+
+  // ── The lobby speaks ──────────────────────────────────────────────────────────────────────────────────
+
+  /** There may be a client again for the request that waits. False: it still waits. */
+  seek(exchange: Exchange | undefined = this.connection.exchange): boolean {
+    if (exchange === undefined || exchange.answered || exchange.upstream !== undefined) return true
+    return this.#seek(exchange)
+  }
+
+  dismiss(problem: Problem): void {
+    this.#lobby.leave(this)
+    const { exchange } = this.connection
+    if (exchange === undefined) this.connection.drain()
+    else exchange.refuse(problem)
+  }
+
+  cut(): void {
+    if (this.#over) return
+    this.connection.cut(new TunnelError('closed', { scope: 'visitor', detail: 'the visitor was cut' }))
+  }
+
+  drain(): void {
+    this.connection.drain()
+  }
+
+  /** A client that drains gets no further request: a stream that carries none is ended. */
+  leave(stream: ServiceStream): void {
+    if (this.#kept !== stream) return
+    this.#kept = undefined
+    stream.retire()
+  }
+
+  gone(stream: Upstream, why: 'ended' | 'reset' | 'desync'): void {
+    if (why === 'desync') this.#lobby.count('desync')
+    const kept = this.#kept
+    if (kept !== stream) return
+    this.#kept = undefined
+    kept.forget()
+  }
+
+  // ── The connection speaks ─────────────────────────────────────────────────────────────────────────────
+
+  begin(exchange: Exchange): Refusal | undefined {
+    const lobby = this.#lobby
+    const { head } = exchange
+    this.#tried = undefined
+    this.#problem = undefined
+    this.#repeated = false
+    this.#traffic = undefined
+    this.#visitor = this.#trusted ? lobby.visitorOf(this.address, head) : this.address
+    const host = lobby.hosts.find(head.host)
+    if (host === undefined) return { problem: 'no_route' }
+    const path = host.byPath ? routingPath(head.target) : '/'
+    if (path === undefined) return { problem: 'bad_request' }
+    const route = host.route(path)
+    if (route === undefined) return { problem: 'no_route' }
+
+    const limits = lobby.limitsOf(route)
+    exchange.limits = limits
+    const now = exchange.begunAt
+    const refused = this.#move(route) ?? lobby.admit(this, this.#visitor, route, now)
+    if (refused !== undefined) return refused
+    if (limits.bodyBytes > 0 && head.length > limits.bodyBytes) return { problem: 'body_too_large' }
+    this.#traffic = lobby.traffic(route)
+    this.#traffic.asked(now)
+    exchange.meter = this.#traffic
+    this.#traffic.in += head.bytes.length
+    return undefined
+  }
+
+  lost(exchange: Exchange, upstream: Upstream, reason: TunnelError): void {
+    const stream = upstream as ServiceStream
+    const unreached = this.#unreachedOf(stream)
+    const replica = this.#replica
+    const now = performance.now()
+    this.#endRequest()
+    stream.forget()
+    if (unreached !== undefined) {
+      this.#problem = unreached
+      if (unreached === 'draining') this.#lobby.draining(stream.client)
+      else {
+        this.#try(stream.client)
+        if (replica !== undefined && unreached !== 'overloaded') this.#lobby.routes.failed(replica, now)
+      }
+      if (exchange.replayable && exchange.tries < TRIES_PER_VISITOR) this.#seek(exchange)
+      else exchange.refuse(unreached)
+      return
+    }
+    // It may have run.
+    this.#problem = reason.code === 'closed' ? 'no_answer' : 'lost'
+    const again =
+      !this.#repeated &&
+      exchange.replayable &&
+      isRepeatable(exchange, stream) &&
+      this.#traffic?.mayRetry(now) === true
+    if (!again) {
+      exchange.refuse(this.#problem)
+      return
+    }
+    this.#repeated = true
+    // A stream that was used before may have died of age; one that was new died of this request, or of its client.
+    if (stream.requests === 1) this.#try(stream.client)
+    this.#lobby.count('retried')
+    this.#seek(exchange)
+  }
+
+  left(_exchange: Exchange): boolean {
+    // While there is only no room just now it waits on.
+    return !this.#lobby.routes.usable(this.route)
+  }
+
+  done(exchange: Exchange): void {
+    const lobby = this.#lobby
+    lobby.leave(this)
+    this.waitingSince = undefined
+    const replica = this.#replica
+    const stream = this.#stream
+    if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
+      lobby.routes.worked(replica)
+    lobby.answered({ exchange, traffic: this.#traffic, route: this.route, address: this.#visitor, replica })
+    this.#endRequest()
+    if (stream === undefined) return
+    if (stream.usable && stream.client.usable) {
+      stream.keeper = this
+      stream.idleSince = performance.now()
+      this.#kept = stream
+    } else if (stream.usable) stream.retire()
+    else stream.forget()
+  }
+
+  malformed(problem: Problem, requestId: string): void {
+    this.#lobby.malformed(problem, requestId, this.address)
+  }
+
+  closed(error: TunnelError | undefined): void {
+    if (this.#over) return
+    this.#over = true
+    this.#lobby.leave(this)
+    this.#giveBack()
+    this.#uncount()
+    this.#lobby.done(this, this.bytes, error?.code)
+  }
+
+  // ── Streams ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Gives the request a stream, or lets it wait, or refuses it. False: it waits. */
+  #seek(exchange: Exchange): boolean {
+    const { routes } = this.#lobby
+    const now = performance.now()
+    if (this.#useKept(exchange, now)) return true
+    this.#giveBack()
+    let full: Set<ConnectedClient> | undefined
+    for (;;) {
+      const replica = routes.pick(this.route, full ?? this.#tried, now)
+      if (replica === undefined) break
+      const stream = this.#streamTo(replica, exchange, now)
+      if (stream !== undefined) {
+        this.#send(exchange, stream, replica)
+        return true
+      }
+      full ??= new Set(this.#tried)
+      full.add(replica.tunnel)
+    }
+    // Every replica was tried; waiting for them would only repeat the question.
+    if (full === undefined && this.#problem !== undefined && routes.usable(this.route)) {
+      exchange.refuse(this.#problem)
+      return true
+    }
+    if (this.#lobby.hold(this, this.route)) return false
+    exchange.refuse('absent')
+    return true
+  }
+
+  /** Its last stream, if that leads where this request goes. */
+  #useKept(exchange: Exchange, now: number): boolean {
+    const kept = this.#kept
+    if (kept === undefined || this.#tried?.has(kept.client) === true) return false
+    const replica = this.#lobby.routes.replicaOf(this.route, kept.client)
+    if (replica === undefined || !kept.client.usable || !kept.fits(replica)) return false
+    // A target closes connections that rest. What cannot be repeated does not go where it may be lost to that.
+    const sure = kept.personal || isRepeatable(exchange, kept) || now - kept.idleSince < KEPT_STREAM_SURE_MS
+    if (!sure) return false
+    this.#kept = undefined
+    this.#send(exchange, kept, replica)
+    return true
+  }
+
+  #streamTo(replica: Replica<ConnectedClient>, exchange: Exchange, now: number): ServiceStream | undefined {
+    const { head } = exchange
+    const plain =
+      head.version === '1.1' &&
+      (head.method === 'GET' || head.method === 'OPTIONS') &&
+      head.framing === 'none' &&
+      head.upgrade === undefined &&
+      !head.expects &&
+      !head.connectionLogin
+    const shareable = plain && replica.offer.share !== false
+    if (shareable && !this.#repeated) {
+      const pooled = this.#lobby.pool.take(replica, now)
+      if (pooled !== undefined) {
+        pooled.holder = this
+        return pooled
+      }
+    }
+    const stream = replica.tunnel.open(NOBODY)
+    if (stream === undefined) return undefined
+    stream.write(this.#header(replica.service, shareable))
+    return new ServiceStream(stream, replica, this, shareable)
+  }
+
+  #send(exchange: Exchange, stream: ServiceStream, replica: Replica<ConnectedClient>): void {
+    this.#lobby.leave(this)
+    this.#replica = replica
+    this.#stream = stream
+    this.#lobby.routes.begin(replica)
+    exchange.use(
+      stream,
+      requestChanges(exchange, replica.offer, {
+        peer: this.address,
+        address: this.#visitor,
+        proto: 'http',
+        trusted: this.#trusted,
+      }),
+    )
+  }
+
+  /** Without addresses on a stream that others may follow on: each request says whose it is. */
+  #header(service: string, shareable: boolean): Buffer {
+    const { remotePort, localAddress, localPort } = this.connection.socket
+    const known = !shareable && this.address !== ''
+    return encodeProxyHeader({
+      ...(known ? { source: { address: this.address, port: remotePort ?? 0 } } : {}),
+      ...(known
+        ? { destination: { address: plainAddress(localAddress ?? '0.0.0.0'), port: localPort ?? 0 } }
+        : {}),
+      tlvs: {
+        alpn: undefined,
+        authority: undefined,
+        uniqueId: randomFillSync(Buffer.allocUnsafe(16)),
+        service,
+      },
+    })
+  }
+
+  /** The client's word that no byte reached its target; only of a stream on which none came back. */
+  #unreachedOf({ client, stream }: ServiceStream): UnreachedCode | undefined {
+    if (stream.bytesIn > 0) return undefined
+    const never = client.tunnel.peerLeft && !stream.acknowledged
+    return client.unreached.get(stream.id) ?? (never ? 'draining' : undefined)
+  }
+
+  #try(client: ConnectedClient): void {
+    this.#tried ??= new Set()
+    this.#tried.add(client)
+  }
+
+  #endRequest(): void {
+    if (this.#replica !== undefined) this.#lobby.routes.end(this.#replica)
+    this.#replica = undefined
+    this.#stream = undefined
+  }
+
+  /** The stream that carries nothing goes to the pool, if it may; it is no longer this visitor's. */
+  #giveBack(): void {
+    const kept = this.#kept
+    if (kept === undefined) return
+    this.#kept = undefined
+    this.#lobby.pool.put(kept, performance.now())
+  }
+
+  // ── Counting ──────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Counts the connection where its request goes. */
+  #move(route: Route): Refusal | undefined {
+    const counted = this.#counted
+    if (counted?.route === route && counted.address === this.#visitor) return undefined
+    this.#uncount()
+    const refused = this.#lobby.enter(this, this.#visitor, route)
+    this.route = route
+    if (refused === undefined) this.#counted = { route, address: this.#visitor }
+    return refused
+  }
+
+  #uncount(): void {
+    const counted = this.#counted
+    this.#counted = undefined
+    if (counted !== undefined) this.#lobby.exit(counted.address, counted.route)
+  }
+}
+
+const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE'])
+
+/** May be sent again although it may have run (RFC 9110, 9.2). */
+function isRepeatable({ head }: Exchange, { offer }: ServiceStream): boolean {
+  return head.upgrade === undefined && (offer.retry === 'idempotent' ? IDEMPOTENT : SAFE).has(head.method)
+}

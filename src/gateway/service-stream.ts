@@ -1,0 +1,68 @@
+import { Upstream } from '../http/index.ts'
+import type { Stream } from '../mux/index.ts'
+import type { ServiceOffer } from '../protocol/index.ts'
+import type { Carried, ConnectedClient } from './connected-client.ts'
+import type { Route } from './route.ts'
+import type { Replica } from './routes.ts'
+
+/** Who has a stream now: it is cut with it. */
+export interface StreamHolder {
+  /** Where the requests go that it sends over it. */
+  readonly route: Route
+  cut(): void
+  /** The stream's client wants no more requests: lets go of one that carries none. */
+  leave(stream: ServiceStream): void
+}
+
+/** A stream to a service of one client, for requests that go there. Made for one visitor, it may outlive the visit. */
+export class ServiceStream extends Upstream implements Carried {
+  readonly client: ConnectedClient
+  readonly name: string
+  /** As it was registered when the stream began: another registration may mean another target. */
+  readonly offer: ServiceOffer
+  holder: StreamHolder
+
+  constructor(stream: Stream, replica: Replica<ConnectedClient>, holder: StreamHolder, shareable: boolean) {
+    super(stream, shareable)
+    this.client = replica.tunnel
+    this.name = replica.name
+    this.offer = replica.offer
+    this.holder = holder
+    this.client.carried.set(stream.id, this)
+  }
+
+  /** Requests of its holder's route may go over it. */
+  fits(replica: Replica<ConnectedClient>): boolean {
+    return (
+      replica.tunnel === this.client &&
+      replica.offer === this.offer &&
+      replica.name === this.name &&
+      this.usable
+    )
+  }
+
+  get route(): Route {
+    return this.holder.route
+  }
+
+  cut(): void {
+    this.holder.cut()
+  }
+
+  leave(): void {
+    this.holder.leave(this)
+  }
+
+  /** It is over, or ending: the client's word about it counts no more. */
+  forget(): void {
+    const { id } = this.stream
+    this.client.carried.delete(id)
+    this.client.unreached.delete(id)
+  }
+
+  /** Ends it in order. */
+  retire(): void {
+    this.forget()
+    this.close()
+  }
+}
