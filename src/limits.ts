@@ -197,12 +197,10 @@ export const HTTP_STALL_MS = 60_000
 /** By default, bytes per second: slower bodies are an attack, or will not arrive in anybody's lifetime. */
 export const HTTP_BODY_RATE = 256
 /**
- * Visitors' addresses whose requests are remembered for the limit per second, over all routes: 8 MiB. Past it the one
- * that asked longest ago is forgotten, and has its burst anew, as any address has that comes for the first time.
+ * Visitors' addresses whose requests are remembered for the limit per second, over all routes: 8 MiB. Past it those
+ * that asked longest ago are forgotten, and have their burst anew, as any address has that comes for the first time.
  */
 export const RATE_ENTRIES = 65_536
-/** Remembered addresses that are looked at per request, so that those that asked long ago leave when traffic goes on. */
-export const RATE_ENTRIES_PER_TAKE = 4
 /** Addresses in X-Forwarded-For that are looked at, from the last: nobody has that many proxies in front. */
 export const FORWARDED_ADDRESSES = 32
 /** Lines of the access log are gathered this long: a write per request would cost more than the request's own. */

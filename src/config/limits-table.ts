@@ -103,9 +103,7 @@ export function limitsSaid(table: LimitsTable): Partial<HttpLimits> {
     stallMs: table.stall_timeout,
     bodyRate: table.body_rate,
   }
-  return Object.fromEntries(
-    Object.entries(said).filter(([, value]) => value !== undefined),
-  ) as Partial<HttpLimits>
+  return Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined))
 }
 
 /**
