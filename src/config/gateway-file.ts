@@ -112,7 +112,7 @@ const schema = z.strictObject({
   ),
   listen: z
     .strictObject({
-      http: key(address, 'Where visitors connect to the default route.', '":9000"'),
+      http: key(address, 'Where visitors of http connect.', '":9000"'),
       tls: notYet('listen.tls', 'leave it out; offer tcp to carry TLS'),
       tunnel: key(address, 'Where clients connect.', '":9001"'),
       admin: key(
