@@ -218,6 +218,10 @@ export const RETRY_WINDOW_MS = 10_000
 /** A request's head, by default: browsers with many cookies stay under 16 KiB. And the most that a setting may allow. */
 export const HTTP_HEAD_BYTES = 32 * KiB
 export const HTTP_HEAD_BYTES_MAX = 256 * KiB
+/** The least that a setting may allow: one cookie and what every browser says of itself. */
+export const HTTP_HEAD_BYTES_MIN = 1 * KiB
+/** The shortest timeout that a setting may give: below it visitors from another continent would have none. */
+export const HTTP_TIMEOUT_MS_MIN = 100
 /** By default: from the first byte of a head to its last; a phone on a bad line needs three. */
 export const HTTP_HEAD_MS = 10_000
 /** By default: between two requests of a connection, as long as browsers keep theirs. */
@@ -228,6 +232,21 @@ export const HTTP_RESPONSE_MS = 120_000
 export const HTTP_STALL_MS = 60_000
 /** By default, bytes per second: slower bodies are an attack, or will not arrive in anybody's lifetime. */
 export const HTTP_BODY_RATE = 256
+/**
+ * Visitors' addresses whose requests are remembered for the limit per second, over all routes: 8 MiB. Past it those
+ * that asked longest ago are forgotten, and have their burst anew, as any address has that comes for the first time.
+ */
+export const RATE_ENTRIES = 65_536
+/** Addresses in X-Forwarded-For that are looked at, from the last: nobody has that many proxies in front. */
+export const FORWARDED_ADDRESSES = 32
+/** Lines of the access log are gathered this long: a write per request would cost more than the request's own. */
+export const ACCESS_LOG_MS = 100
+/** So much is written without waiting for more, in one write. */
+export const ACCESS_LOG_WRITE_BYTES = 64 * KiB
+/** What waits while nobody reads the access log, a second of a busy gateway; later lines are counted and dropped. */
+export const ACCESS_LOG_BYTES = 1 * MiB
+/** A text of a visitor in the access log: most targets are whole, and a flood of long ones does not fill a disk. */
+export const ACCESS_LOG_TEXT_CHARACTERS = 1_024
 
 // ── Client ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -271,6 +290,11 @@ export const COLLECT_CHECK_MS = 1_000
 
 /** A request to the admin port; it has no body worth waiting for. */
 export const ADMIN_REQUEST_MS = 5_000
+/** Series of our own in one scrape; with Node's, which are under a hundred, fewer than 10 000, which a collector takes. */
+export const METRIC_SERIES = 9_900
+/** The least of a token for it, and the most that is read of its file: fewer could be guessed. */
+export const ADMIN_TOKEN_CHARACTERS_MIN = 16
+export const ADMIN_TOKEN_FILE_BYTES = 4 * KiB
 
 // ── State and local control ─────────────────────────────────────────────────────────────────────────────
 

@@ -9,7 +9,7 @@ import { answer, notes, type Output } from './output.ts'
 import { forEver, untilEnded } from './running.ts'
 import { VERSION } from './version.ts'
 
-type Options = GatewayFlags & { config?: string; tls?: string; domain?: string }
+type Options = GatewayFlags & { config?: string; tls?: string }
 
 export function addGateway(program: Command): void {
   program
@@ -20,23 +20,27 @@ export function addGateway(program: Command): void {
     .option('--tunnel <addr>', 'where clients connect (default: ":9001")')
     .option('--admin <addr>', 'where /healthz, /readyz and /metrics are (default: nowhere)')
     .option('--address <host:port>', 'where clients reach this gateway from outside; invites carry it')
+    .option('--domain <domain>', 'services without a host are reached at SERVICE.DOMAIN')
+    .option(
+      '--access-log <form>',
+      'a line for each http request on stderr: json or combined (default: "off")',
+    )
     .option('--drain <time>', 'how long visitors may go on after Ctrl-C (default: "30s")')
     .addOption(new Option('--tls <addr>').hideHelp())
-    .addOption(new Option('--domain <domain>').hideHelp())
     .addHelpText(
       'after',
       examples(
         'blindgate gateway',
         'blindgate gateway --http :80 --admin 127.0.0.1:9002 --address vps.example.com:9001',
+        'blindgate gateway --http :80 --domain example.com --access-log combined',
         'blindgate gateway -c gateway.toml',
       ),
     )
     .action((options: Options, command: Command) => gateway(options, globalsOf(command)))
 }
 
-async function gateway({ config, tls, domain, ...flags }: Options, globals: Globals): Promise<void> {
+async function gateway({ config, tls, ...flags }: Options, globals: Globals): Promise<void> {
   refuse(tls, '--tls is not in this version yet: leave it out, and offer tcp to carry TLS')
-  refuse(domain, "--domain is not in this version yet: leave it out, http is reached on the visitors' port")
   const [{ gatewaySettings, loadGatewayFile }, { startGateway }, { identityIn }] = await Promise.all([
     import('../config/index.ts'),
     import('../gateway/index.ts'),
@@ -50,7 +54,14 @@ async function gateway({ config, tls, domain, ...flags }: Options, globals: Glob
   const state = await stateOf(globals, { create: true })
   const log = await logOf(globals, 'info')
   const identity = await identityIn(state, 'gateway')
-  const running = await startGateway({ settings, state, identity, version: VERSION, log })
+  const running = await startGateway({
+    settings,
+    state,
+    identity,
+    version: VERSION,
+    log,
+    access: (text, done) => process.stderr.write(text, () => done()),
+  })
   collectWhenIdle()
   await untilEnded(
     {
@@ -70,7 +81,7 @@ async function gateway({ config, tls, domain, ...flags }: Options, globals: Glob
           {
             visitors: bound(running.visitors, everywhere.http),
             clients: bound(running.clients, everywhere.tunnel),
-            admin: running.admin,
+            admin: running.admin && bound(running.admin, everywhere.admin ?? running.admin),
             key: running.pin,
           },
           { terminal: answer.terminal, json: globals.json === true },

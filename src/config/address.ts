@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 } from 'node:net'
+import { isIP, isIPv4, isIPv6 } from 'node:net'
 import { userError } from '../errors.ts'
 import { quoted } from './units.ts'
 
@@ -40,6 +40,34 @@ export function formatAddress({ host, port }: Listen): string {
 /** A host alone: a DNS name, IPv4, or IPv6 in brackets or bare. Throws `config_invalid`. */
 export function parseBareHost(text: string): string {
   return isIPv6(text) ? text : parseHost(text, text)
+}
+
+/** `10.0.0.0/8`, `2001:db8::/32`, or one IP address. Throws `config_invalid`. */
+export function parseAddressBlock(text: string): string {
+  const [, address = '', digits] = /^([0-9a-f.:]+)(?:\/([0-9]{1,3}))?$/i.exec(text) ?? []
+  const family = isIP(address)
+  const bits = family === 4 ? 32 : 128
+  if (family === 0) {
+    throw userError(
+      'config_invalid',
+      `${quoted(text)} is not an IP address or a block of them: write "10.0.0.1" or "10.0.0.0/8"`,
+    )
+  }
+  // Such addresses are shown and compared as IPv4 everywhere, so a block of them would match nothing.
+  if (family === 6 && /^::ffff:/i.test(address)) {
+    const inside = address.slice(7)
+    throw userError(
+      'config_invalid',
+      `${quoted(text)}: write it as IPv4${isIPv4(inside) ? `, ${quoted(inside)}` : ''}`,
+    )
+  }
+  if (digits !== undefined && Number(digits) > bits) {
+    throw userError(
+      'config_invalid',
+      `${quoted(text)}: an IPv${family} address has ${bits} bits: write fewer`,
+    )
+  }
+  return text.toLowerCase()
 }
 
 /** True where only this machine can connect. */

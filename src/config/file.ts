@@ -7,8 +7,11 @@ import { CONFIG_BYTES } from '../limits.ts'
 import { causes, explain } from './schema.ts'
 import { type KeyPath, type Problem, readToml } from './toml.ts'
 
+/** Notes a mistake at a key. */
+export type Complain = (path: KeyPath, detail: string) => void
+
 /** What a schema alone cannot say: called with the typed value, complains about the key at a path. */
-export type Check<T> = (value: T, complain: (path: KeyPath, detail: string) => void) => void
+export type Check<T> = (value: T, complain: Complain) => void | Promise<void>
 
 /**
  * Reads a configuration file: real TOML, nothing in it that `schema` does not know, nobody else able to write
@@ -19,11 +22,11 @@ export async function loadFile<T>(path: string, schema: z.ZodType<T>, check: Che
   const document = readToml(textOf(path, await contents(path)))
   if ('detail' in document) throw mistake(path, document)
   const problems: Problem[] = []
-  const complain = (at: KeyPath, detail: string): void => {
+  const complain: Complain = (at, detail) => {
     problems.push({ line: document.lineOf(at), detail })
   }
   const parsed = schema.safeParse(document.value)
-  if (parsed.success) check(parsed.data, complain)
+  if (parsed.success) await check(parsed.data, complain)
   else {
     for (const issue of causes(document.value, parsed.error.issues))
       explain(schema, document.value, issue, complain)

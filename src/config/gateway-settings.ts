@@ -19,9 +19,10 @@ import {
   parseBareHost,
   parseRemote,
 } from './address.ts'
-import type { GatewayFile, Grant } from './gateway-file.ts'
+import { parseDomain } from './domain.ts'
+import { ACCESS_FORMS, type GatewayFile, type Grant } from './gateway-file.ts'
 import { drainSetting, type Environment, flagOrVariable } from './sources.ts'
-import { parseDuration, parseMemory } from './units.ts'
+import { parseDuration, parseMemory, quoted } from './units.ts'
 
 /** What the http visitors of a route may do. 0 stands for no bound, where a key's sentence says so. */
 export interface HttpLimits {
@@ -52,7 +53,7 @@ export interface HttpLimits {
 
 /** The gateway's record of requests, on stderr. */
 export interface AccessLogSettings {
-  access: 'off' | 'json' | 'combined'
+  access: (typeof ACCESS_FORMS)[number]
   address: 'full' | 'truncated' | 'none'
   /** Query strings too. */
   query: boolean
@@ -63,7 +64,7 @@ export interface GatewaySettings {
   listen: {
     http: Listen
     tunnel: Listen
-    /** On a loopback address. */
+    /** On a loopback address, unless there is a token. */
     admin?: Listen | undefined
     /** Where `tcp` ports open; undefined: all addresses. */
     portsHost?: string | undefined
@@ -94,6 +95,8 @@ export interface GatewayFlags {
   tunnel?: string | undefined
   admin?: string | undefined
   address?: string | undefined
+  domain?: string | undefined
+  accessLog?: string | undefined
   drain?: string | undefined
 }
 
@@ -104,6 +107,8 @@ export const GATEWAY_ENVIRONMENT = {
   admin: 'BLINDGATE_ADMIN',
   ports: 'BLINDGATE_PORTS',
   address: 'BLINDGATE_ADDRESS',
+  domain: 'BLINDGATE_DOMAIN',
+  accessLog: 'BLINDGATE_ACCESS_LOG',
   memory: 'BLINDGATE_MEMORY',
   drain: 'BLINDGATE_DRAIN',
   hold: 'BLINDGATE_HOLD',
@@ -141,13 +146,15 @@ export const DEFAULT_HTTP_LIMITS: HttpLimits = {
 export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySettings {
   const given = <T>(setting: Setting, parse: (text: string) => T): T | undefined =>
     flagOrVariable(
-      [`--${setting}`, setting in flags ? flags[setting as keyof GatewayFlags] : undefined],
+      [flagOf(setting), setting in flags ? flags[setting as keyof GatewayFlags] : undefined],
       [GATEWAY_ENVIRONMENT[setting], env],
       parse,
     )
   const http = given('http', parseAddress) ?? file?.listen.http ?? DEFAULT_HTTP
   const tunnel = given('tunnel', parseAddress) ?? file?.listen.tunnel ?? DEFAULT_TUNNEL
   const admin = given('admin', parseAddress) ?? file?.listen.admin
+  const adminToken = file?.listen.adminToken
+  checkAdmin(admin, adminToken)
   checkListeners({ visitors: http, clients: tunnel, admin })
   return {
     listen: {
@@ -162,11 +169,31 @@ export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySe
     drainMs: drainSetting({ flag: flags.drain, env, fileMs: file?.drainMs }),
     holdMs: Math.min(given('hold', parseDuration) ?? file?.holdMs ?? HOLD_MS, HOLD_RECENT_MS),
     keepaliveSeconds: KEEPALIVE_SECONDS,
-    trustedProxies: [],
-    limits: DEFAULT_HTTP_LIMITS,
-    routeLimits: new Map(),
-    log: { access: 'off', address: 'full', query: false },
+    domain: given('domain', parseDomain) ?? file?.domain,
+    trustedProxies: file?.trustedProxies ?? [],
+    limits: { ...DEFAULT_HTTP_LIMITS, ...file?.limits },
+    routeLimits: file?.routeLimits ?? new Map(),
+    log: {
+      access: given('accessLog', parseAccess) ?? file?.log.access ?? 'off',
+      address: file?.log.address ?? 'full',
+      query: file?.log.query ?? false,
+    },
+    adminToken,
   }
+}
+
+/** `--access-log` of `accessLog`. */
+function flagOf(setting: Setting): string {
+  return `--${setting.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+}
+
+function parseAccess(text: string): AccessLogSettings['access'] {
+  const form = ACCESS_FORMS.find((form) => form === text)
+  if (form !== undefined) return form
+  throw userError(
+    'config_invalid',
+    `${quoted(text)} is no form of the access log: write ${ACCESS_FORMS.join(', ').replace(/, (?=\w+$)/, ' or ')}`,
+  )
 }
 
 /** A quarter of what the process may use: of the machine, or of its container (cgroup). */
@@ -179,15 +206,17 @@ export function defaultMemory(
   return Math.floor(available / 4)
 }
 
+/** What the admin port shows is for the operator alone. */
+function checkAdmin(admin: Listen | undefined, token: string | undefined): void {
+  if (admin === undefined || token !== undefined) return
+  if (admin.host !== undefined && isLoopback(admin.host)) return
+  throw userError(
+    'config_invalid',
+    `admin on ${formatAddress(admin)} could be read by others: write 127.0.0.1:${admin.port}, or give it a token with admin_token_file under [listen]`,
+  )
+}
+
 function checkListeners(listeners: Record<'visitors' | 'clients' | 'admin', Listen | undefined>): void {
-  const { admin } = listeners
-  // What it shows is for the operator alone, and it has no password in this version.
-  if (admin !== undefined && (admin.host === undefined || !isLoopback(admin.host))) {
-    throw userError(
-      'config_invalid',
-      `admin on ${formatAddress(admin)} could be read by others: write 127.0.0.1:${admin.port}`,
-    )
-  }
   const seen: [string, Listen][] = []
   for (const [who, listen] of Object.entries(listeners)) {
     if (listen === undefined || listen.port === 0) continue

@@ -1,8 +1,10 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Registry } from 'prom-client'
 import { userError } from '../errors.ts'
 import { ADMIN_REQUEST_MS } from '../limits.ts'
 import { addressClass, closeServer, listenOn } from '../net/index.ts'
+import { boundedSeries, type Gauge } from './series.ts'
 
 /** What the admin port shows. Asked anew at each request. */
 export interface Shown {
@@ -10,29 +12,24 @@ export interface Shown {
   gauges(): readonly Gauge[]
 }
 
-export interface Gauge {
-  name: string
-  help: string
-  /** A count that only grows, or a state. */
-  type: 'counter' | 'gauge'
-  /** The one label that tells the values apart; none where there is one value. */
-  label?: string
-  values: readonly { is?: string; value: number }[]
-}
-
 const TEXT = { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' }
 
 /**
- * `/healthz`, `/readyz` and `/metrics`, read-only and on loopback alone. The Host header is checked, so that a web
- * page in a browser on this machine cannot read it by rebinding a name.
+ * `/healthz`, `/readyz` and `/metrics`, read-only. On loopback the Host header is checked, so that a web page in a
+ * browser on this machine cannot read it by rebinding a name. Elsewhere it needs a token, which all but `/healthz` then
+ * ask for: a browser has none to give.
  */
 export class Admin {
   readonly #server: Server
   readonly #shown: Shown
-  #metrics: Promise<() => Promise<string>> | undefined
+  /** Of the token; undefined: none is asked for. */
+  readonly #token: Buffer | undefined
+  #loopback = true
+  #metrics: Promise<Metrics> | undefined
 
-  constructor(shown: Shown) {
+  constructor(shown: Shown, token?: string) {
     this.#shown = shown
+    this.#token = token === undefined ? undefined : digest(token)
     this.#server = createServer(
       { requestTimeout: ADMIN_REQUEST_MS, headersTimeout: ADMIN_REQUEST_MS },
       (request, response) => {
@@ -46,14 +43,15 @@ export class Admin {
     host?: string | undefined
     port: number
   }): Promise<{ host: string; port: number }> {
-    const host = address.host ?? '127.0.0.1'
-    if (host !== 'localhost' && addressClass(host) !== 'loopback') {
+    const { host, port } = address
+    this.#loopback = host === 'localhost' || (host !== undefined && addressClass(host) === 'loopback')
+    if (!this.#loopback && this.#token === undefined) {
       throw userError(
         'usage',
-        `the admin port has no login, so it stays on loopback: use 127.0.0.1:${address.port}, not ${host}`,
+        `the admin port has no token, so it stays on loopback: use 127.0.0.1:${port}, not ${host ?? 'every address'}`,
       )
     }
-    return listenOn(this.#server, { host, port: address.port })
+    return listenOn(this.#server, address)
   }
 
   async close(): Promise<void> {
@@ -62,46 +60,63 @@ export class Admin {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const send = (status: number, body: string): void => {
-      response.writeHead(status, TEXT).end(body)
+    const send = (status: number, body: string, headers: Record<string, string> = {}): void => {
+      response.writeHead(status, { ...TEXT, ...headers }).end(body)
     }
-    if (request.method !== 'GET' && request.method !== 'HEAD') send(405, 'read-only\n')
-    else if (!isLoopbackName(request.headers.host)) send(421, 'ask by a loopback address\n')
-    else if (request.url === '/healthz') send(200, 'ok\n')
-    else if (request.url === '/readyz')
+    const { method, url, headers } = request
+    if (method !== 'GET' && method !== 'HEAD') send(405, 'read-only\n')
+    else if (this.#loopback && !isLoopbackName(headers.host)) send(421, 'ask by a loopback address\n')
+    else if (url === '/healthz') send(200, 'ok\n')
+    else if (!this.#mayAsk(headers.authorization)) {
+      send(401, 'give the token: Authorization: Bearer TOKEN\n', {
+        'www-authenticate': 'Bearer realm="blindgate"',
+      })
+    } else if (url === '/readyz')
       send(this.#shown.ready() ? 200 : 503, this.#shown.ready() ? 'ready\n' : 'not ready\n')
-    else if (request.url === '/metrics') {
+    else if (url === '/metrics') {
       this.#metrics ??= metricsOf(this.#shown)
-      const render = await this.#metrics
-      send(200, await render())
+      const metrics = await this.#metrics
+      send(200, await metrics.render(), { 'content-type': metrics.contentType })
     } else send(404, 'there is /healthz, /readyz and /metrics\n')
+  }
+
+  /** Hashes are compared, so that neither the time nor a difference in length tells how much of a guess is right. */
+  #mayAsk(authorization: string | undefined): boolean {
+    if (this.#token === undefined) return true
+    const token = /^bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
+    return token !== undefined && timingSafeEqual(digest(token), this.#token)
   }
 }
 
+interface Metrics {
+  contentType: string
+  render(): Promise<string>
+}
+
 /** prom-client is loaded with the first question: a gateway without an admin port does not carry it. */
-async function metricsOf(shown: Shown): Promise<() => Promise<string>> {
+async function metricsOf(shown: Shown): Promise<Metrics> {
   const { Registry, Gauge, Counter, collectDefaultMetrics } = await import('prom-client')
   const registry: Registry = new Registry()
   collectDefaultMetrics({ register: registry, prefix: 'blindgate_' })
   const made = new Map<string, InstanceType<typeof Gauge> | InstanceType<typeof Counter>>()
-  return () => {
-    for (const { name, help, type, label, values } of shown.gauges()) {
+  const render = (): Promise<string> => {
+    for (const { name, help, type, labels = [], values } of boundedSeries(shown.gauges())) {
       let metric = made.get(name)
       if (metric === undefined) {
         const Kind = type === 'counter' ? Counter : Gauge
-        metric = new Kind({
-          name,
-          help,
-          registers: [registry],
-          labelNames: label === undefined ? [] : [label],
-        })
+        metric = new Kind({ name, help, registers: [registry], labelNames: [...labels] })
         made.set(name, metric)
       }
       metric.reset()
-      for (const { is = '', value } of values) metric.inc(label === undefined ? {} : { [label]: is }, value)
+      for (const { labels: which = {}, value } of values) metric.inc(which, value)
     }
     return registry.metrics()
   }
+  return { contentType: registry.contentType, render }
+}
+
+function digest(token: string): Buffer {
+  return createHash('sha256').update(token).digest()
 }
 
 function isLoopbackName(host: string | undefined): boolean {

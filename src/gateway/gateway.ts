@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
-import { formatAddress, type GatewaySettings } from '../config/index.ts'
+import { type AccessLogSettings, formatAddress, type GatewaySettings } from '../config/index.ts'
 import { userError } from '../errors.ts'
 import { type Identity, type Pin, peerPin } from '../identity/index.ts'
 import { INVITE_EXPIRES_MS } from '../limits.ts'
@@ -8,6 +8,7 @@ import { MemoryBudget } from '../mux/index.ts'
 import { globalAddresses } from '../net/index.ts'
 import { type Lock, type State, serveLocal } from '../state/index.ts'
 import { TunnelListener } from '../transport/index.ts'
+import { AccessLog, type AccessWrite } from './access-log.ts'
 import { Admin } from './admin.ts'
 import { Clients } from './clients.ts'
 import {
@@ -33,6 +34,8 @@ export interface GatewayOptions {
   identity: Identity
   version: string
   log: Logger
+  /** Where the access log goes; without it there is none. */
+  access?: AccessWrite
 }
 
 /**
@@ -71,6 +74,7 @@ export class Gateway {
   readonly #clients: Clients
   readonly #listener: TunnelListener<Pin>
   readonly #admin: Admin
+  readonly #access: AccessLog | undefined
   #settings: GatewaySettings
   #local: { close(): Promise<void> } | undefined
   #ready = false
@@ -79,6 +83,7 @@ export class Gateway {
   constructor(options: GatewayOptions, lock: Lock, store: Store) {
     const { settings, identity, log, version } = options
     const { authority } = store
+    this.#access = options.access && accessLog(settings.log, options.access)
     this.pin = identity.pin
     this.#options = options
     this.#settings = settings
@@ -136,7 +141,10 @@ export class Gateway {
       accept: this.#clients.accept,
       turnedAway: (address, why) => log.debug({ address }, `turned away: ${why}`),
     })
-    this.#admin = new Admin({ ready: () => this.#ready, gauges: () => reportGauges(this.#reported) })
+    this.#admin = new Admin(
+      { ready: () => this.#ready, gauges: () => reportGauges(this.#reported) },
+      settings.adminToken,
+    )
   }
 
   async start(): Promise<void> {
@@ -217,12 +225,22 @@ export class Gateway {
   }
 
   /**
-   * Takes the grants of a reloaded file: what they no longer cover is withdrawn and its visitors are cut.
-   * Listeners stay as they are; returns what of the file needs a restart.
+   * Takes the grants of a reloaded file: what they no longer cover is withdrawn and its visitors are cut; and its
+   * limits, trusted proxies and what the access log shows. Listeners stay as they are; returns what of the file needs
+   * a restart.
    */
   async reload(settings: GatewaySettings): Promise<string[]> {
     const old = this.#settings
-    this.#settings = { ...old, grants: settings.grants }
+    const { grants, limits, routeLimits, trustedProxies, log } = settings
+    this.#settings = {
+      ...old,
+      grants,
+      limits,
+      routeLimits,
+      trustedProxies,
+      log: { ...log, access: old.log.access },
+    }
+    this.#access?.reload(log)
     const uncovered = this.#store.setGrants(settings.grants)
     const why = refusal('not_granted', 'the grant was narrowed on the gateway')
     this.#registrar.withdraw(uncovered.map(({ route }) => ({ route, why })))
@@ -230,18 +248,9 @@ export class Gateway {
     // What it covers again has an owner still.
     await this.#registrar.openOwned()
     await this.#store.save()
-    const { listen, address, memoryBytes, drainMs, holdMs } = settings
-    return Object.entries({ listen, address, memory: memoryBytes, drain: drainMs, hold: holdMs })
-      .filter(([key, value]) => {
-        const before = {
-          listen: old.listen,
-          address: old.address,
-          memory: old.memoryBytes,
-          drain: old.drainMs,
-          hold: old.holdMs,
-        }
-        return JSON.stringify(value) !== JSON.stringify(before[key as keyof typeof before])
-      })
+    const before = untilRestart(old)
+    return Object.entries(untilRestart(settings))
+      .filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(before[key]))
       .map(([key]) => key)
   }
 
@@ -274,6 +283,7 @@ export class Gateway {
       ])
       // What was being answered when the clients were cut may still write: not after the lock is free.
       await this.#registrar.idle()
+      this.#access?.close()
       await this.#store.close()
     } finally {
       await this.#lock.release()
@@ -317,6 +327,25 @@ export class Gateway {
       unauthenticated: this.#listener.waiting,
     }
   }
+}
+
+/** What a reload leaves as it is, by the key of the file. */
+function untilRestart(settings: GatewaySettings): Record<string, unknown> {
+  const { listen, adminToken, address, domain, memoryBytes, drainMs, holdMs, log } = settings
+  return {
+    listen,
+    admin_token_file: adminToken,
+    address,
+    domain,
+    memory: memoryBytes,
+    drain: drainMs,
+    hold: holdMs,
+    access: log.access,
+  }
+}
+
+function accessLog({ access, ...rest }: AccessLogSettings, write: AccessWrite): AccessLog | undefined {
+  return access === 'off' ? undefined : new AccessLog({ access, ...rest }, write)
 }
 
 /** Distinguishes gateways and runs: a client counts its tunnels by it, under the gateway's key. */

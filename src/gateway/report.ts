@@ -1,11 +1,11 @@
 import type { Pin } from '../identity/index.ts'
 import type { MemoryBudget } from '../mux/index.ts'
-import type { Gauge } from './admin.ts'
 import type { Clients } from './clients.ts'
 import { type ClientRow, clientRows } from './commands.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { Route } from './route.ts'
 import type { Routes } from './routes.ts'
+import type { Gauge } from './series.ts'
 import type { Store } from './store.ts'
 import type { Visitors } from './visitors.ts'
 
@@ -96,8 +96,8 @@ export function reportGauges(reported: Reported): Gauge[] {
     name: `blindgate_route_${name}`,
     type: 'gauge',
     help,
-    label: 'route',
-    values: routes.map((entry) => ({ is: entry.route, value: of(entry) })),
+    labels: ['route'],
+    values: routes.map((entry) => ({ labels: { route: entry.route }, value: of(entry) })),
   })
   return [
     one('tunnels', 'gauge', 'Tunnels of clients that are logged in.', clients.all.size),
@@ -117,8 +117,8 @@ export function reportGauges(reported: Reported): Gauge[] {
       name: 'blindgate_errors_total',
       type: 'counter',
       help: 'What went wrong, by code.',
-      label: 'code',
-      values: Array.from(errorsOf(reported), ([code, value]) => ({ is: code, value })),
+      labels: ['code'],
+      values: Array.from(errorsOf(reported), ([code, value]) => ({ labels: { code }, value })),
     },
   ]
 }

@@ -10,9 +10,14 @@ known one and its line. A file that others can write, or that neither root nor y
 
 ## gateway.toml
 
-Read only with \`blindgate gateway -c gateway.toml\`; SIGHUP reads the grants again.
+Read only with \`blindgate gateway -c gateway.toml\`; SIGHUP reads it again: grants, limits, trusted proxies and what the access
+log shows are then in force, and the log names what of the rest needs a restart.
 
-${table(GATEWAY_KEYS)}
+${table(GATEWAY_KEYS.filter(({ table }) => table !== '[route.NAME]'))}
+
+\`[route."app.example.com/api"]\` takes the keys of \`[limits]\`, for that one route; what it leaves out is as in \`[limits]\`. A route
+is named as \`status\` writes it: \`default\`, \`default/api\`, \`app.example.com/\`, \`*.example.com/api\`; a host alone is its
+route without a path.
 
 Without any \`[grant.NAME]\` the gateway serves one name, which may have the default route, \`http\` and \`tcp\`, and the ports from 1024
 less the gateway's own.
@@ -42,6 +47,8 @@ const SETTINGS: Record<keyof typeof GATEWAY_ENVIRONMENT, string> = {
   admin: '`--admin` of `gateway`',
   ports: '`ports` under `[listen]`',
   address: '`--address` of `gateway`',
+  domain: '`--domain` of `gateway`',
+  accessLog: '`--access-log` of `gateway`',
   memory: '`memory`',
   drain: '`--drain`, on either side',
   hold: '`hold`',

@@ -1,7 +1,10 @@
+import { chmod, writeFile } from 'node:fs/promises'
 import { totalmem } from 'node:os'
+import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { defaultMemory } from '../../src/config/gateway-settings.ts'
 import {
+  DEFAULT_HTTP_LIMITS,
   GATEWAY_ENVIRONMENT,
   GATEWAY_KEYS,
   type GatewayFlags,
@@ -9,10 +12,19 @@ import {
   gatewaySettings,
   loadGatewayFile,
 } from '../../src/config/index.ts'
-import { DRAIN_MS, DRAIN_MS_MAX, HOLD_MS, HOLD_RECENT_MS, KEEPALIVE_SECONDS } from '../../src/limits.ts'
+import {
+  DRAIN_MS,
+  DRAIN_MS_MAX,
+  HOLD_MS,
+  HOLD_RECENT_MS,
+  KEEPALIVE_SECONDS,
+  TIMER_MS_MAX,
+} from '../../src/limits.ts'
 import { complaint, fileOf, gatewayFile } from './files.ts'
 
 const WHOLE = `
+domain = "Bücher.example"
+trusted_proxies = ["10.0.0.0/8", "2001:DB8::1"]
 address = "vps.example.com:9001"
 memory = "256MiB"
 drain = "5s"
@@ -22,6 +34,31 @@ http = ":80"
 tunnel = "[::1]:9001"
 admin = "127.0.0.1:9002"
 ports = "203.0.113.7"
+[limits]
+connections = 64
+requests = 20
+total_connections = 1000
+total_requests = 500
+total_burst = 600
+head = "16KiB"
+body = "10MiB"
+head_timeout = "5s"
+idle_timeout = "100ms"
+response_timeout = "300d"
+stall_timeout = "30s"
+body_rate = "off"
+[route."App.Example.com"]
+requests = 5
+body = "off"
+total_requests = 7
+[route.default]
+connections = "off"
+burst = 3
+[route."default/api"]
+[log]
+access = "combined"
+address = "truncated"
+query = true
 [grant.home]
 types = ["http", "tcp", "udp", "http"]
 hosts = ["*.Example.com", "example.com", "*"]
@@ -32,6 +69,29 @@ ports = ["2222", "8000-8100", 22]
 describe('gateway.toml', () => {
   it('is read whole', async () => {
     expect(await gatewayFile(WHOLE)).toEqual({
+      domain: 'xn--bcher-kva.example',
+      trustedProxies: ['10.0.0.0/8', '2001:db8::1'],
+      limits: {
+        connections: 64,
+        requests: 20,
+        requestBurst: 40,
+        routeConnections: 1_000,
+        routeRequests: 500,
+        routeRequestBurst: 600,
+        headBytes: 16_384,
+        bodyBytes: 10_485_760,
+        headMs: 5_000,
+        idleMs: 100,
+        responseMs: TIMER_MS_MAX,
+        stallMs: 30_000,
+        bodyRate: 0,
+      },
+      routeLimits: new Map([
+        ['app.example.com/', { requests: 5, requestBurst: 10, bodyBytes: 0, routeRequests: 7 }],
+        ['default', { connections: 0, requestBurst: 3 }],
+        ['default/api', {}],
+      ]),
+      log: { access: 'combined', address: 'truncated', query: true },
       address: 'vps.example.com:9001',
       memory: 268_435_456,
       drainMs: 5_000,
@@ -60,6 +120,20 @@ describe('gateway.toml', () => {
     })
   })
 
+  it('gives a number of requests a burst of twice its size, unless one was said for it', async () => {
+    const limits = async (toml: string) => {
+      const { limits, routeLimits } = await gatewayFile(toml)
+      return [limits.requestBurst, routeLimits.get('default')?.requestBurst]
+    }
+    expect(await limits('[limits]\nrequests = 10\n[route.default]\nrequests = 3')).toEqual([20, 6])
+    expect(await limits('[limits]\nrequests = 10\n[route.default]\nbody = "1KiB"')).toEqual([20, undefined])
+    expect(await limits('[limits]\nrequests = 10\nburst = 11\n[route.default]\nrequests = 3')).toEqual([
+      11,
+      undefined,
+    ])
+    expect(await limits('[limits]\nrequests = "off"')).toEqual([0, undefined])
+  })
+
   it('without grants has none, rather than an empty list of them', async () => {
     expect((await gatewayFile('')).grants).toBeUndefined()
     expect((await gatewayFile('[grant]')).grants).toBeUndefined()
@@ -74,7 +148,7 @@ describe('gateway.toml', () => {
     ['\nadress = "a:1"', '2: unknown key "adress": did you mean "address"?'],
     [
       'colour = 1',
-      '1: unknown key "colour": known are "address", "memory", "drain", "hold", "listen", "grant"',
+      '1: unknown key "colour": known are "domain", "address", "memory", "drain", "hold", "trusted_proxies", "listen", "limits", "route", "log", "grant"',
     ],
     ['[listen]\nhtpp = ":80"', '2: unknown key "htpp" in [listen]: did you mean "http"?'],
     ['[listen]\nhttps = ":80"', '2: unknown key "https" in [listen]: did you mean "http"?'],
@@ -122,10 +196,49 @@ describe('gateway.toml', () => {
     ],
     ['memory = "1MiB"', '1: memory: "1MiB" is too little memory for visitors: give 16MiB or more'],
     ['address = ":9001"', '1: address: ":9001" names no host: write host:9001'],
+    ['domain = "a b"', '1: domain: "a b" is not a domain: write a DNS name, as in "example.com"'],
     [
-      'domain = "example.com"',
-      "1: not in this version yet: domain: leave it out; one http service is reached on the visitors' port",
+      'domain = "*.example.com"',
+      '1: domain: "*.example.com" is a pattern: write the domain alone, "example.com"',
     ],
+    [
+      'trusted_proxies = [\n"10.0.0.1",\n"10.0.0.0/33"]',
+      '3: trusted_proxies: "10.0.0.0/33": an IPv4 address has 32 bits: write fewer',
+    ],
+    [
+      'trusted_proxies = ["proxy.lan"]',
+      '1: trusted_proxies: "proxy.lan" is not an IP address or a block of them: write "10.0.0.1" or "10.0.0.0/8"',
+    ],
+    ['[limits]\nrequest = 1', '2: unknown key "request" in [limits]: did you mean "requests"?'],
+    ['[limits]\nrequests = 1.5', '2: "requests" must be a whole number, not a fraction: write requests = 20'],
+    ['[limits]\nrequests = "few"', '2: "requests" must be a number, not text: write requests = 20'],
+    ['[limits]\nconnections = -1', '2: connections: -1 is too few: write a whole number from 0'],
+    ['[limits]\nburst = 0', '2: burst: 0 is too few: write a whole number from 1'],
+    ['[limits]\nhead = "512B"', '2: head: "512B": give a head from 1KiB to 256KiB'],
+    ['[limits]\nhead = "1MiB"', '2: head: "1MiB": give a head from 1KiB to 256KiB'],
+    [
+      '[limits]\nhead_timeout = "99ms"',
+      '2: head_timeout: "99ms" is too short for any visitor: give 100ms or more',
+    ],
+    [
+      '[limits]\nbody = "big"',
+      '2: body: "big" is not a size: write a whole number and B, KiB, MiB or GiB, as in "256MiB"',
+    ],
+    [
+      '[limits]\n[route."a.example/x"]\n\nbodi = 1',
+      '4: unknown key "bodi" in [route."a.example/x"]: did you mean "body"?',
+    ],
+    [
+      '\n[route."a.example/x/"]\nbody = "1KiB"',
+      '2: "a.example/x/" is not a route: write it as status does, "app.example.com/api" or "default"',
+    ],
+    [
+      '[route."a.example"]\n[route."A.example/"]',
+      '2: route "A.example/" stands here as "a.example" already: keep one of them',
+    ],
+    ['[log]\naccess = "combine"', '2: "access" cannot be "combine": did you mean "combined"?'],
+    ['[log]\naddress = true', '2: "address" cannot be true: write one of "full", "truncated", "none"'],
+    ['[log]\nquery = "no"', '2: "query" must be true or false, not text: write query = false'],
     [
       '[listen]\n\ntls = ":443"',
       '3: not in this version yet: listen.tls: leave it out; offer tcp to carry TLS',
@@ -133,7 +246,7 @@ describe('gateway.toml', () => {
     ['[listen]\ntls = false', '2: not in this version yet: listen.tls: leave it out; offer tcp to carry TLS'],
     [
       'a = 1\n[listen]\nhttp = 1',
-      '1: unknown key "a": known are "address", "memory", "drain", "hold", "listen", "grant"',
+      '1: unknown key "a": known are "domain", "address", "memory", "drain", "hold", "trusted_proxies", "listen", "limits", "route", "log", "grant"',
     ],
     ['[listen]\nhttp = 1\n[grant.home]\nb = 1', '2: "http" must be text, not a number: write http = ":9000"'],
   ])('with a mistake (%j) is refused with its line and what to do', async (toml, message) => {
@@ -156,21 +269,46 @@ describe('gateway.toml', () => {
   })
 
   it('has a sentence and an example for each key, and each example is right', async () => {
+    const limits = [
+      'connections',
+      'requests',
+      'burst',
+      'total_connections',
+      'total_requests',
+      'total_burst',
+      'head',
+      'body',
+      'head_timeout',
+      'idle_timeout',
+      'response_timeout',
+      'stall_timeout',
+      'body_rate',
+    ]
     expect(GATEWAY_KEYS.map(({ table, key }) => `${table}${key}`)).toEqual([
+      'domain',
       'address',
       'memory',
       'drain',
       'hold',
+      'trusted_proxies',
       '[listen]http',
       '[listen]tunnel',
       '[listen]admin',
+      '[listen]admin_token_file',
       '[listen]ports',
+      ...limits.map((key) => `[limits]${key}`),
+      ...limits.map((key) => `[route.NAME]${key}`),
+      '[log]access',
+      '[log]address',
+      '[log]query',
       '[grant.NAME]types',
       '[grant.NAME]hosts',
       '[grant.NAME]ports',
     ])
     for (const { table, key, description, example } of GATEWAY_KEYS) {
       expect(description).toMatch(/^.{20,}\.$/)
+      // Its file is not there, which is all that is wrong with it.
+      if (key === 'admin_token_file') continue
       await gatewayFile(`${table.replace('NAME', 'home')}\n${key} = ${example}\n`)
     }
   })
@@ -185,6 +323,10 @@ describe('settings of a gateway', () => {
       drainMs: DRAIN_MS,
       holdMs: HOLD_MS,
       keepaliveSeconds: KEEPALIVE_SECONDS,
+      trustedProxies: [],
+      limits: DEFAULT_HTTP_LIMITS,
+      routeLimits: new Map(),
+      log: { access: 'off', address: 'full', query: false },
     })
   })
 
@@ -228,6 +370,22 @@ describe('settings of a gateway', () => {
       '10.0.0.2',
       '[listen]\nports = "10.0.0.3"',
       [undefined, '10.0.0.2', '10.0.0.3', undefined],
+    ],
+    [
+      'domain',
+      ({ domain }) => domain,
+      'a.Example',
+      'b.example',
+      'domain = "c.example"',
+      ['a.example', 'b.example', 'c.example', undefined],
+    ],
+    [
+      'accessLog',
+      ({ log }) => log.access,
+      'json',
+      'combined',
+      '[log]\naccess = "json"',
+      ['json', 'combined', 'json', 'off'],
     ],
     ['address', ({ address }) => address, 'a:1', 'a:2', 'address = "a:3"', ['a:1', 'a:2', 'a:3', undefined]],
     [
@@ -278,6 +436,18 @@ describe('settings of a gateway', () => {
       'usage',
       '--drain: "5" is not a duration: write a whole number and ms, s, m, h or d, as in "30s"',
     ],
+    [
+      { accessLog: 'xml' },
+      {},
+      'usage',
+      '--access-log: "xml" is no form of the access log: write off, json or combined',
+    ],
+    [
+      { domain: 'a/b' },
+      {},
+      'usage',
+      '--domain: "a/b" is not a domain: write a DNS name, as in "example.com"',
+    ],
     [{ address: '9001' }, {}, 'usage', '--address: "9001" names no host: write host:9001'],
     [
       {},
@@ -310,10 +480,45 @@ describe('settings of a gateway', () => {
     'keep the admin port on this machine (%s)',
     (admin) => {
       expect(() => gatewaySettings({ flags: { admin }, env: {} })).toThrow(
-        /^admin on .*9002 could be read by others: write 127\.0\.0\.1:9002$/,
+        /^admin on .*9002 could be read by others: write 127\.0\.0\.1:9002, or give it a token with admin_token_file under \[listen\]$/,
       )
     },
   )
+
+  it('let the admin port be anywhere once it has a token, from a file beside gateway.toml or elsewhere', async () => {
+    const path = await fileOf('[listen]\nadmin = ":9002"\nadmin_token_file = "admin.token"')
+    await writeFile(join(dirname(path), 'admin.token'), '  0123456789abcdef \nmore\n', { mode: 0o600 })
+    const settings = gatewaySettings({ flags: {}, env: {}, file: await loadGatewayFile(path) })
+    expect([settings.listen.admin, settings.adminToken]).toEqual([{ port: 9002 }, '0123456789abcdef'])
+    const other = await gatewayFile(`[listen]\nadmin_token_file = "${join(dirname(path), 'admin.token')}"`)
+    expect(other.listen.adminToken).toBe('0123456789abcdef')
+  })
+
+  it.each([
+    ['0123456789abcdef', 0o640, / admin_token_file: others may use .*, and so know the token: chmod 600 /],
+    ['0123456789abcdef', 0o604, /chmod 600/],
+    ['0123456789abcde', 0o600, /admin\.token holds no token: write 16 or more ASCII characters/],
+    ['', 0o600, /holds no token/],
+    ['0123456789 abcdef', 0o600, /holds no token/],
+    ['0123456789äabcdef', 0o600, /holds no token/],
+    ['\n0123456789abcdef', 0o600, /holds no token/],
+    [undefined, 0o600, /admin\.token cannot be read \(ENOENT\): write it$/],
+  ])('take no token that is weak or that others know (%j, %d)', async (text, mode, says) => {
+    const path = await fileOf('[listen]\n\nadmin_token_file = "admin.token"')
+    if (text !== undefined) {
+      await writeFile(join(dirname(path), 'admin.token'), text)
+      await chmod(join(dirname(path), 'admin.token'), mode)
+    }
+    const message = await complaint(loadGatewayFile, path)
+    expect(message).toMatch(/^3: admin_token_file: /)
+    expect(message).toMatch(says)
+    expect(message).not.toContain('0123456789')
+  })
+
+  it('take no folder or pipe for the file of a token', async () => {
+    const path = await fileOf('[listen]\nadmin_token_file = "."')
+    expect(await complaint(loadGatewayFile, path)).toMatch(/ is not a file: give the path/)
+  })
 
   it('give each listener a port of its own, save where hosts differ or the port is any', () => {
     const both = (http: string, tunnel: string) => () => gatewaySettings({ flags: { http, tunnel }, env: {} })

@@ -1,6 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { parseBareHost } from '../../src/config/address.ts'
+import { parseAddressBlock, parseBareHost } from '../../src/config/address.ts'
+import { parseDomain } from '../../src/config/domain.ts'
+import { parseHttpRoute } from '../../src/config/http-route.ts'
 import {
   formatAddress,
   parseAddress,
@@ -242,6 +244,87 @@ describe('a host pattern', () => {
   })
 })
 
+describe('a domain', () => {
+  it.each([
+    ['Example.com', 'example.com'],
+    ['bücher.example', 'xn--bcher-kva.example'],
+    ['xn--bcher-kva.example', 'xn--bcher-kva.example'],
+    ['lan', 'lan'],
+  ])('%s is %s', (text, domain) => {
+    expect(parseDomain(text)).toBe(domain)
+  })
+
+  it.each([
+    ['example.com.', 'ends with a dot: leave it out'],
+    ['*.example.com', 'is a pattern: write the domain alone, "example.com"'],
+    ['a/b', 'is not a domain'],
+    ['a%41.com', 'is not a domain'],
+    ['example.com:80', 'is not a domain'],
+    ['http://example.com', 'is not a domain'],
+    ['10.0.0.1', 'is not a domain'],
+    ['0x7f.1', 'is not a domain'],
+    ['a..b', 'is not a domain'],
+    ['', 'is not a domain'],
+    [`${'abc.'.repeat(60)}com`, 'is too long'],
+  ])('is not %s', (text, message) => {
+    expect(complaint(parseDomain, text)).toContain(message)
+  })
+})
+
+describe('a block of addresses', () => {
+  it.each(['10.0.0.0/8', '10.0.0.1', '0.0.0.0/0', '2001:db8::1', '2001:db8::/32', '::1/128'])(
+    'may be %s',
+    (text) => {
+      expect(parseAddressBlock(text)).toBe(text)
+    },
+  )
+
+  it.each([
+    ['10.0.0.0/33', 'an IPv4 address has 32 bits'],
+    ['::/129', 'an IPv6 address has 128 bits'],
+    ['10.0.0/8', 'is not an IP address'],
+    ['10.0.0.0/', 'is not an IP address'],
+    ['10.0.0.0/a', 'is not an IP address'],
+    ['fe80::1%eth0', 'is not an IP address'],
+    ['[::1]', 'is not an IP address'],
+    ['example.com', 'is not an IP address'],
+    ['::ffff:10.0.0.1', 'write it as IPv4, "10.0.0.1"'],
+    ['::ffff:0:0/96', 'write it as IPv4'],
+  ])('is not %s', (text, message) => {
+    expect(complaint(parseAddressBlock, text)).toContain(message)
+  })
+})
+
+describe('a route of http', () => {
+  it.each([
+    ['default', 'default'],
+    ['default/', 'default'],
+    ['default/api', 'default/api'],
+    ['App.example.com', 'app.example.com/'],
+    ['app.example.com/', 'app.example.com/'],
+    ['app.example.com/Api/v1', 'app.example.com/Api/v1'],
+    ['*.example.com', '*.example.com/'],
+  ])('%s is %s', (text, route) => {
+    expect(parseHttpRoute(text)).toBe(route)
+    expect(parseHttpRoute(route)).toBe(route)
+  })
+
+  it.each([
+    ['a b', 'is not a host'],
+    ['*', 'is the route "default"'],
+    ['/api', 'is not a host'],
+    ['tcp:2222', 'is not a host'],
+    ['a.example//', 'is not a route'],
+    ['a.example/api/', 'is not a route'],
+    ['a.example/../x', 'is not a route'],
+    ['a.example/%41', 'is not a route'],
+    ['a.example/x?y', 'is not a route'],
+    ['http://a.example/', 'is not a route'],
+  ])('is not %s', (text, message) => {
+    expect(complaint(parseHttpRoute, text)).toContain(message)
+  })
+})
+
 describe('a key', () => {
   const key = `sha256:${Buffer.alloc(32, 7).toString('base64').slice(0, 43)}`
 
@@ -274,6 +357,9 @@ describe('any text', () => {
       parseHostPattern,
       parseLabel,
       parseKey,
+      parseDomain,
+      parseAddressBlock,
+      parseHttpRoute,
     ]
     fc.assert(
       fc.property(

@@ -1,11 +1,14 @@
 import { readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { request } from 'node:http'
+import { type IncomingHttpHeaders, request } from 'node:http'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import { DEFAULT_HTTP_LIMITS } from '../../src/config/index.ts'
+import { Admin } from '../../src/gateway/admin.ts'
 import { gatewayCommand, type InviteAnswer, startGateway } from '../../src/gateway/index.ts'
 import { decodeInvite } from '../../src/identity/index.ts'
+import { METRIC_SERIES } from '../../src/limits.ts'
 import { identityIn } from '../../src/state/index.ts'
 import { until } from '../net/joined.ts'
 import {
@@ -37,6 +40,7 @@ afterEach(async () => {
 
 const log = pino({ level: 'silent' })
 const INVITE = { command: 'invite', uses: 1, expiresMs: 60_000 } as const
+const TOKEN = 'correct-horse-battery'
 const WITH_ADMIN = { listen: { ...settings().listen, admin: { host: '127.0.0.1', port: 0 } } }
 
 describe('a command of this machine', () => {
@@ -215,6 +219,25 @@ describe('a gateway', () => {
     expect(await running.gateway.reload(settings())).toEqual([])
     expect(await running.gateway.reload(settings({ holdMs: 1, drainMs: 2 }))).toEqual(['drain', 'hold'])
   })
+
+  test('names a domain, a token and the form of the access log too, and never the token itself', async () => {
+    const running = await world.gateway()
+    const log = { access: 'json', address: 'none', query: true } as const
+    const changed = settings({ domain: 'example.com', adminToken: TOKEN, log })
+    expect(await running.gateway.reload(changed)).toEqual(['admin_token_file', 'domain', 'access'])
+    expect(JSON.stringify(running.lines.all)).not.toContain(TOKEN)
+  })
+
+  test('takes limits, proxies and what the access log shows without one', async () => {
+    const running = await world.gateway()
+    const changed = settings({
+      limits: { ...DEFAULT_HTTP_LIMITS, requests: 1 },
+      routeLimits: new Map([['default', { requests: 2 }]]),
+      trustedProxies: ['10.0.0.0/8'],
+      log: { access: 'off', address: 'none', query: true },
+    })
+    expect(await running.gateway.reload(changed)).toEqual([])
+  })
 })
 
 describe('the admin port', () => {
@@ -247,6 +270,54 @@ describe('the admin port', () => {
     expect((await ask(running, path, { method, host })).code).toBe(code)
   })
 
+  test('with a token opens anywhere, asks for it for all but /healthz, and takes any Host header', async () => {
+    const admin = { host: '0.0.0.0', port: 0 }
+    const running = await world.gateway({ listen: { ...settings().listen, admin }, adminToken: TOKEN })
+    const code = async (path: string, authorization?: string) =>
+      (await ask(running, path, { host: 'vps.example.com', authorization })).code
+    expect(await code('/healthz')).toBe(200)
+    for (const path of ['/readyz', '/metrics']) {
+      for (const wrong of [
+        undefined,
+        '',
+        TOKEN,
+        'Bearer',
+        'Bearer ',
+        `Basic ${TOKEN}`,
+        `Bearer ${TOKEN}x`,
+        `Bearer ${TOKEN.slice(1)}`,
+        `Bearer x ${TOKEN}`,
+      ]) {
+        expect([wrong, await code(path, wrong)]).toEqual([wrong, 401])
+      }
+      expect(await code(path, `Bearer ${TOKEN}`)).toBe(200)
+      expect(await code(path, `bearer ${TOKEN}`)).toBe(200)
+    }
+    expect(await code('/nothing')).toBe(401)
+    const { headers } = await ask(running, '/metrics')
+    expect(headers['www-authenticate']).toBe('Bearer realm="blindgate"')
+    expect(JSON.stringify(running.lines.all)).not.toContain(TOKEN)
+  })
+
+  test('on loopback checks the Host header also when it has a token', async () => {
+    const running = await world.gateway({ ...WITH_ADMIN, adminToken: TOKEN })
+    const authorization = `Bearer ${TOKEN}`
+    expect((await ask(running, '/readyz', { host: 'evil.example', authorization })).code).toBe(421)
+    expect((await ask(running, '/readyz', { authorization })).code).toBe(200)
+    expect((await ask(running, '/readyz')).code).toBe(401)
+  })
+
+  test('has a bounded number of series, however many routes there are', async () => {
+    const values = Array.from({ length: 12_000 }, (_, n) => ({ labels: { route: `r${n}` }, value: 1 }))
+    const gauge = { name: 'blindgate_test', help: 'x', type: 'gauge', labels: ['route'], values } as const
+    const admin = new Admin({ ready: () => true, gauges: () => [gauge] })
+    const { port } = await admin.listen({ host: '127.0.0.1', port: 0 })
+    world.later(() => admin.close())
+    const samples = parsed(await askPort(port, '/metrics'))
+    expect(samples.size).toBeLessThanOrEqual(10_000)
+    expect(samples.get('blindgate_test{route="other"}')).toBe(12_000 - (METRIC_SERIES - 1))
+  })
+
   test('is not ready while the gateway drains', async () => {
     const running = await world.gateway(WITH_ADMIN)
     const client = await world.enroll(running, 'm', { services: [HTTP] })
@@ -262,7 +333,9 @@ describe('the admin port', () => {
 
   test('gives metrics that parse, before there is anything to count and after', async () => {
     const running = await world.gateway(WITH_ADMIN)
-    expect(parsed(await ask(running, '/metrics')).get('blindgate_tunnels')).toBe(0)
+    const empty = await ask(running, '/metrics')
+    expect(parsed(empty).get('blindgate_tunnels')).toBe(0)
+    expect(empty.headers['content-type']).toBe('text/plain; version=0.0.4; charset=utf-8')
     const client = await world.enroll(running, 'm', {
       services: [HTTP],
       serve: (visit) => visit.answer(ANSWER),
@@ -297,19 +370,46 @@ describe('the admin port', () => {
   })
 })
 
-function ask(
-  { gateway }: Running,
+interface Asking {
+  method?: string
+  host?: string
+  authorization?: string | undefined
+}
+
+interface Answer {
+  code: number | undefined
+  text: string
+  headers: IncomingHttpHeaders
+}
+
+function ask({ gateway }: Running, path: string, asking: Asking = {}): Promise<Answer> {
+  return askPort(gateway.admin?.port, path, asking)
+}
+
+function askPort(
+  port: number | undefined,
   path: string,
-  { method = 'GET', host = '127.0.0.1' } = {},
-): Promise<{ code: number | undefined; text: string }> {
+  { method = 'GET', host = '127.0.0.1', authorization }: Asking = {},
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const asked = request(
-      { host: '127.0.0.1', port: gateway.admin?.port, path, method, headers: { host }, agent: false },
+      {
+        host: '127.0.0.1',
+        port,
+        path,
+        method,
+        headers: { host, ...(authorization === undefined ? {} : { authorization }) },
+        agent: false,
+      },
       (response) => {
         const chunks: Buffer[] = []
         response.on('data', (chunk: Buffer) => chunks.push(chunk))
         response.on('end', () =>
-          resolve({ code: response.statusCode, text: Buffer.concat(chunks).toString() }),
+          resolve({
+            code: response.statusCode,
+            text: Buffer.concat(chunks).toString(),
+            headers: response.headers,
+          }),
         )
       },
     )

@@ -1,0 +1,18 @@
+import type { GatewaySettings, HttpLimits } from '../config/index.ts'
+import type { Route } from './route.ts'
+
+/** What the visitors of each route may do. One object per route that is named in the settings, one for all others. Pure. */
+export class LimitsOf {
+  readonly #general: HttpLimits
+  readonly #own: ReadonlyMap<Route, HttpLimits>
+
+  constructor({ limits, routeLimits }: Pick<GatewaySettings, 'limits' | 'routeLimits'>) {
+    this.#general = limits
+    this.#own = new Map(Array.from(routeLimits, ([route, own]) => [route, { ...limits, ...own }]))
+  }
+
+  /** Undefined: no route is known yet. */
+  of(route: Route | undefined): HttpLimits {
+    return (route === undefined ? undefined : this.#own.get(route)) ?? this.#general
+  }
+}
