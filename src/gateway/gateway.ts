@@ -3,11 +3,11 @@ import type { Logger } from 'pino'
 import { formatAddress, type GatewaySettings } from '../config/index.ts'
 import { userError } from '../errors.ts'
 import { type Identity, type Pin, peerPin } from '../identity/index.ts'
-import { INVITE_EXPIRES_MS } from '../limits.ts'
+import { CHANGES_LOGGED_BURST, CHANGES_LOGGED_PER_SECOND, INVITE_EXPIRES_MS } from '../limits.ts'
 import { MemoryBudget } from '../mux/index.ts'
 import { globalAddresses } from '../net/index.ts'
 import { type Lock, type State, serveLocal } from '../state/index.ts'
-import { TunnelListener } from '../transport/index.ts'
+import { Pace, TunnelListener } from '../transport/index.ts'
 import { Admin } from './admin.ts'
 import { Clients } from './clients.ts'
 import {
@@ -21,7 +21,7 @@ import type { ConnectedClient } from './connected-client.ts'
 import { inviteAddress } from './invite-address.ts'
 import { Registrar, refusal } from './registrar.ts'
 import { type GatewayStatus, type Reported, reportClients, reportGauges, reportStatus } from './report.ts'
-import { DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
+import { DEFAULT_HOST, DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
 import { Routes } from './routes.ts'
 import { Store } from './store.ts'
 import { VisitorPorts } from './visitor-ports.ts'
@@ -69,6 +69,7 @@ export class Gateway {
   readonly #ports: VisitorPorts
   readonly #registrar: Registrar
   readonly #clients: Clients
+  readonly #goneLines = new Pace(CHANGES_LOGGED_PER_SECOND, CHANGES_LOGGED_BURST)
   readonly #listener: TunnelListener<Pin>
   readonly #admin: Admin
   #settings: GatewaySettings
@@ -82,6 +83,7 @@ export class Gateway {
     this.pin = identity.pin
     this.#options = options
     this.#settings = settings
+    authority.domain = settings.domain
     this.#lock = lock
     this.#store = store
     this.#memory = new MemoryBudget(settings.memoryBytes, () => performance.now())
@@ -97,7 +99,8 @@ export class Gateway {
       onGone: (route) => {
         authority.markGone(route, Date.now())
         store.saveSoon()
-        log.info({ route }, 'route has no client: its visitors are held')
+        const level = this.#goneLines.take(performance.now()) ? 'info' : 'debug'
+        log[level]({ route }, 'route has no client: its visitors are held')
       },
     })
     this.#visitors = new Visitors({
@@ -126,7 +129,8 @@ export class Gateway {
       keepaliveSeconds: settings.keepaliveSeconds,
       memory: this.#memory,
       onOpenable: (client) => {
-        for (const { route } of client.services.values()) this.#visitors.release(route)
+        for (const { routes } of client.services.values())
+          for (const route of routes) this.#visitors.release(route)
       },
       log,
     })
@@ -230,8 +234,8 @@ export class Gateway {
     // What it covers again has an owner still.
     await this.#registrar.openOwned()
     await this.#store.save()
-    const { listen, address, memoryBytes, drainMs, holdMs } = settings
-    return Object.entries({ listen, address, memory: memoryBytes, drain: drainMs, hold: holdMs })
+    const { listen, address, memoryBytes, drainMs, holdMs, domain } = settings
+    return Object.entries({ listen, address, memory: memoryBytes, drain: drainMs, hold: holdMs, domain })
       .filter(([key, value]) => {
         const before = {
           listen: old.listen,
@@ -239,6 +243,7 @@ export class Gateway {
           memory: old.memoryBytes,
           drain: old.drainMs,
           hold: old.holdMs,
+          domain: old.domain,
         }
         return JSON.stringify(value) !== JSON.stringify(before[key as keyof typeof before])
       })
@@ -298,13 +303,13 @@ export class Gateway {
   #urlOf(route: Route): string {
     const parsed = parseRoute(route)
     const [address] = this.#store.addresses
-    const host =
+    const own =
       address === undefined ? this.clients.host : address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
-    if (parsed.kind === 'tcp') return `tcp://${formatAddress({ host, port: parsed.port })}`
-    const { port } = this.visitors
-    return port === 80
-      ? `http://${host.includes(':') ? `[${host}]` : host}`
-      : `http://${formatAddress({ host, port })}`
+    if (parsed.kind === 'tcp') return `tcp://${formatAddress({ host: own, port: parsed.port })}`
+    const bracketed = own.includes(':') ? `[${own}]` : own
+    const host = parsed.host === DEFAULT_HOST ? bracketed : parsed.host
+    const port = this.visitors.port === 80 ? '' : `:${this.visitors.port}`
+    return `http://${host}${port}${route === DEFAULT_ROUTE ? '' : parsed.path}`
   }
 
   get #reported(): Reported {

@@ -42,7 +42,9 @@ const PURE_BUILTINS = ['assert', 'buffer', 'crypto', 'events', 'string_decoder',
   (name) => `node:${name}`,
 )
 /** The parts of the gateway that decide and do not act. */
-const PURE_CORES = ['authority', 'routes', 'waiting'].map((name) => `src/gateway/${name}.ts`)
+const PURE_CORES = ['authority', 'hosts', 'offer', 'routes', 'waiting'].map(
+  (name) => `src/gateway/${name}.ts`,
+)
 
 const sources = typescript('src')
 
