@@ -53,8 +53,20 @@ export const SERVICES_IN_A_ROW = 20
 export const SERVICES_LOGGED = 8
 /** Clients that a visitor is tried on; more would let one name's lying clients make much work of each visitor. */
 export const TRIES_PER_VISITOR = 4
+/**
+ * A replica that failed gets no visitors for this long while another is there, and twice as long each time it goes on
+ * failing: short enough that a target which was restarted is back at once, rare enough that a dead one costs little.
+ */
+export const PASSED_OVER_MS = 1_000
+export const PASSED_OVER_MAX_MS = 30_000
+/** Routes and targets that come and go get a log line of their own this often, per second and at once: an enrolled client can do it a thousand times a second. */
+export const CHANGES_LOGGED_PER_SECOND = 1
+export const CHANGES_LOGGED_BURST = 100
 /** Services that one tunnel may register. */
 export const SERVICES_PER_TUNNEL = 1_000
+/** Hosts of one service: all of them, with their URLs, fit one control message. And headers that it may set in each request. */
+export const HOSTS_PER_SERVICE = 64
+export const REWRITE_HEADERS = 32
 /** Ports tried for a service that named none, when other programs sit on them. */
 export const PORT_TRIES = 64
 /** Longest pause before dialling again that a gateway may ask for. */

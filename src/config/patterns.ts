@@ -1,3 +1,5 @@
+import { isIPv4, isIPv6 } from 'node:net'
+import { domainToASCII } from 'node:url'
 import { userError } from '../errors.ts'
 import { isHostName } from './address.ts'
 import { quoted } from './units.ts'
@@ -24,33 +26,44 @@ export function parsePortRange(text: string): PortRange {
   return range
 }
 
-/** What an exact name or a `*.` pattern is about, lower case; `*` stands for the default route. Throws `config_invalid`. */
+/**
+ * What an exact host or a `*.` pattern is about, in its one spelling; `*` stands for the default route. Names are in
+ * lower case and in the letters that DNS has (`bücher.example` becomes `xn--bcher-kva.example`, as browsers send it);
+ * IPv6 is in brackets, as in a Host header. Throws `config_invalid`.
+ */
 export function parseHostPattern(text: string): string {
   if (text === '*') return text
-  const pattern = text.toLowerCase()
-  const host = pattern.startsWith('*.') ? pattern.slice(2) : pattern
-  if (host.includes('*')) {
+  const wildcard = text.startsWith('*.')
+  const said = wildcard ? text.slice(2) : text
+  if (said.includes('*')) {
     throw userError(
       'config_invalid',
       `${quoted(text)}: a * stands for the whole first label: write "*.example.com" or "*"`,
     )
   }
+  const literal = wildcard ? undefined : addressLiteral(said)
+  if (literal !== undefined) return literal
+  const host = /[\u{80}-\u{10ffff}]/u.test(said) ? domainToASCII(said) : said.toLowerCase()
   if (host.endsWith('.') && isHostName(host.slice(0, -1))) {
     throw userError('config_invalid', `${quoted(text)} ends with a dot: leave it out`)
   }
-  if (/[\u{80}-\u{10ffff}]/u.test(host)) {
-    throw userError(
-      'config_invalid',
-      `${quoted(text)} has letters that DNS has not: write it in its xn-- form`,
-    )
+  if (isIPv6(said)) {
+    throw userError('config_invalid', `${quoted(text)}: put brackets around IPv6, as in [2001:db8::1]`)
   }
   if (!isHostName(host)) {
     throw userError(
       'config_invalid',
-      `${quoted(text)} is not a host: write a DNS name, "*." and a DNS name, or "*"`,
+      `${quoted(text)} is not a host: write a DNS name, "*." and a DNS name, an IP address, or "*"`,
     )
   }
-  return pattern
+  return wildcard ? `*.${host}` : host
+}
+
+/** An IP address as it stands in a URL, where IPv6 has brackets and the spelling of RFC 5952; never with a zone. */
+function addressLiteral(text: string): string | undefined {
+  if (isIPv4(text)) return text
+  const inside = /^\[([^%]*)\]$/.exec(text)?.[1]
+  return inside !== undefined && isIPv6(inside) ? new URL(`http://${text}`).hostname : undefined
 }
 
 /** One DNS label, as names of tenants and services are, since hosts are made of them. Throws `config_invalid`. */

@@ -5,10 +5,12 @@ import type { ServiceOffer } from '../protocol/index.ts'
 import { Admission, type InviteMade, quoted, type Redeemed } from './admission.ts'
 import { Enrolments } from './enrolments.ts'
 import { Grants } from './grants.ts'
+import type { HostTable } from './hosts.ts'
 import { Invites } from './invites.ts'
+import { routesOf } from './offer.ts'
 import { Owners } from './owners.ts'
 import type { AuthorityRecord, Enrolment } from './record.ts'
-import { parseRoute, type Route, tcpRoute } from './route.ts'
+import { formatRoute, parseRoute, type Route, tcpRoute } from './route.ts'
 
 export type { InviteMade, Redeemed } from './admission.ts'
 export { type AuthorityRecord, authoritySchema } from './record.ts'
@@ -42,6 +44,8 @@ export class Authority {
   sightings = 0
   /** Ports that the gateway itself listens on, which nobody is granted. The caller sets it. */
   reservedPorts: ReadonlySet<number> = new Set()
+  /** Under which services without a host get one. The caller sets it. */
+  domain: string | undefined
 
   #several = { revision: -1, names: false }
   readonly #invites: Invites
@@ -194,8 +198,20 @@ export class Authority {
    * it may have been revoked while its port was being opened.
    */
   claim(route: Route, name: string): void {
+    this.claimAll([route], name)
+  }
+
+  /** As `claim`, for all of them or none; returns those that nobody owned. */
+  claimAll(routes: readonly Route[], name: string): Route[] {
     this.#checkEnrolled(name)
-    if (this.#owners.claim(route, name)) this.revision++
+    const claimed = this.#owners.claim(routes, name, (host) => this.#admission.grants.lists(name, host))
+    if (claimed.length > 0) this.revision++
+    return claimed
+  }
+
+  /** Where a visitor's host is looked up: all owned routes of hosts. */
+  get hosts(): HostTable {
+    return this.#owners.hosts
   }
 
   ownerOf(route: Route): string | undefined {
@@ -212,8 +228,8 @@ export class Authority {
   }
 
   /** Frees a route for others, at the operator's word; returns whose it was. Throws `usage` and `not_found`. */
-  release(route: string): string {
-    parseRoute(route)
+  release(text: string): string {
+    const route = formatRoute(parseRoute(text))
     const name = this.#owners.release(route)
     if (name === undefined) {
       const routes = [...this.#owners.all].map((owned) => owned.route)
@@ -265,13 +281,25 @@ export class Authority {
 
   // ── Grants ────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Throws `not_granted`, `unsupported` or `bad_service` unless the grant of `name` covers the offer. */
-  mayOffer(name: string, offer: ServiceOffer): void {
+  /**
+   * Where visitors reach an offer of `name`; undefined for a port that has yet to be chosen. `kept` are the routes of
+   * the same offer in an earlier request, which a domain does not choose anew. Throws `not_granted`, `unsupported` or
+   * `bad_service` unless the offer makes sense and the grant of `name` covers it.
+   */
+  mayOffer(name: string, offer: ServiceOffer, kept?: readonly Route[]): readonly Route[] | undefined {
     const another = this.#admission.servesAnother(name)
     if (another !== undefined) {
       throw new TunnelError('not_granted', { scope: 'stream', remote: true, detail: another })
     }
-    this.#admission.grants.check(name, offer, this.reservedPorts)
+    const { grants } = this.#admission
+    const wanted = routesOf(offer, {
+      name,
+      domain: this.domain,
+      foreign: (host) => this.#owners.foreign(host, name, (exact) => grants.lists(name, exact)),
+    })
+    const routes = kept ?? wanted
+    grants.check(name, offer, routes, this.reservedPorts)
+    return routes
   }
 
   /** True while the grant of `name` has room for `route`. */

@@ -3,6 +3,8 @@ import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
 import { hashSecret, type Pin } from '../identity/index.ts'
 import {
+  CHANGES_LOGGED_BURST,
+  CHANGES_LOGGED_PER_SECOND,
   DRAIN_MS_MAX,
   HELLO_BYTES,
   ORDERLY_CLOSE_MS,
@@ -70,6 +72,7 @@ export class Clients {
   readonly #shares: Shares
   readonly #tunnelsOf = new Map<Pin, number>()
   readonly #paces = new Map<string, Pace>()
+  readonly #healthLines = new Pace(CHANGES_LOGGED_PER_SECOND, CHANGES_LOGGED_BURST)
   readonly #strangers = { unsaid: 0, saidAt: -REPEATED_LOG_MS }
   readonly errors = new Map<string, number>()
 
@@ -330,6 +333,14 @@ export class Clients {
           client.unreached.set(message.stream, message.code)
         }
         return
+      case 'health': {
+        const { name, up } = message
+        if (!routes.setHealth(client, name, up)) return
+        const level = this.#healthLines.take(performance.now()) ? 'info' : 'debug'
+        const about = { name: client.name, service: name, key: client.key }
+        log[level](about, up ? 'target is up' : 'target is down: its client gets no visitors for it')
+        return
+      }
       case 'drain':
         client.draining = true
         routes.refresh(client)

@@ -35,7 +35,7 @@ export class ConnectedClient {
   readonly instance: string
   readonly process: string
   /** Registered services by name. */
-  readonly services = new Map<string, { offer: ServiceOffer; route: Route }>()
+  readonly services = new Map<string, { offer: ServiceOffer; routes: readonly Route[] }>()
   /** Visitors by the id of their stream. */
   readonly carried = new Map<number, Carried>()
   /** Streams of which the client said that no byte reached a target; their resets follow. */

@@ -3,11 +3,11 @@ import type { Logger } from 'pino'
 import { type AccessLogSettings, formatAddress, type GatewaySettings } from '../config/index.ts'
 import { userError } from '../errors.ts'
 import { type Identity, type Pin, peerPin } from '../identity/index.ts'
-import { INVITE_EXPIRES_MS } from '../limits.ts'
+import { CHANGES_LOGGED_BURST, CHANGES_LOGGED_PER_SECOND, INVITE_EXPIRES_MS } from '../limits.ts'
 import { MemoryBudget } from '../mux/index.ts'
 import { globalAddresses } from '../net/index.ts'
 import { type Lock, type State, serveLocal } from '../state/index.ts'
-import { TunnelListener } from '../transport/index.ts'
+import { Pace, TunnelListener } from '../transport/index.ts'
 import { AccessLog, type AccessWrite } from './access-log.ts'
 import { Admin } from './admin.ts'
 import { Clients } from './clients.ts'
@@ -22,7 +22,7 @@ import type { ConnectedClient } from './connected-client.ts'
 import { inviteAddress } from './invite-address.ts'
 import { Registrar, refusal } from './registrar.ts'
 import { type GatewayStatus, type Reported, reportClients, reportGauges, reportStatus } from './report.ts'
-import { DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
+import { DEFAULT_HOST, DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
 import { Routes } from './routes.ts'
 import { Store } from './store.ts'
 import { VisitorPorts } from './visitor-ports.ts'
@@ -72,6 +72,7 @@ export class Gateway {
   readonly #ports: VisitorPorts
   readonly #registrar: Registrar
   readonly #clients: Clients
+  readonly #goneLines = new Pace(CHANGES_LOGGED_PER_SECOND, CHANGES_LOGGED_BURST)
   readonly #listener: TunnelListener<Pin>
   readonly #admin: Admin
   readonly #access: AccessLog | undefined
@@ -87,6 +88,7 @@ export class Gateway {
     this.pin = identity.pin
     this.#options = options
     this.#settings = settings
+    authority.domain = settings.domain
     this.#lock = lock
     this.#store = store
     this.#memory = new MemoryBudget(settings.memoryBytes, () => performance.now())
@@ -102,7 +104,8 @@ export class Gateway {
       onGone: (route) => {
         authority.markGone(route, Date.now())
         store.saveSoon()
-        log.info({ route }, 'route has no client: its visitors are held')
+        const level = this.#goneLines.take(performance.now()) ? 'info' : 'debug'
+        log[level]({ route }, 'route has no client: its visitors are held')
       },
     })
     this.#visitors = new Visitors({
@@ -131,7 +134,8 @@ export class Gateway {
       keepaliveSeconds: settings.keepaliveSeconds,
       memory: this.#memory,
       onOpenable: (client) => {
-        for (const { route } of client.services.values()) this.#visitors.release(route)
+        for (const { routes } of client.services.values())
+          for (const route of routes) this.#visitors.release(route)
       },
       log,
     })
@@ -308,13 +312,13 @@ export class Gateway {
   #urlOf(route: Route): string {
     const parsed = parseRoute(route)
     const [address] = this.#store.addresses
-    const host =
+    const own =
       address === undefined ? this.clients.host : address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
-    if (parsed.kind === 'tcp') return `tcp://${formatAddress({ host, port: parsed.port })}`
-    const { port } = this.visitors
-    return port === 80
-      ? `http://${host.includes(':') ? `[${host}]` : host}`
-      : `http://${formatAddress({ host, port })}`
+    if (parsed.kind === 'tcp') return `tcp://${formatAddress({ host: own, port: parsed.port })}`
+    const bracketed = own.includes(':') ? `[${own}]` : own
+    const host = parsed.host === DEFAULT_HOST ? bracketed : parsed.host
+    const port = this.visitors.port === 80 ? '' : `:${this.visitors.port}`
+    return `http://${host}${port}${route === DEFAULT_ROUTE ? '' : parsed.path}`
   }
 
   get #reported(): Reported {

@@ -1,20 +1,29 @@
 import type { Grant, PortRange } from '../config/index.ts'
 import { TunnelError } from '../errors.ts'
 import { printable, type ServiceOffer } from '../protocol/index.ts'
-import { parseRoute, type Route, routeOf } from './route.ts'
+import { DEFAULT_HOST, parseRoute, type Route } from './route.ts'
+
+/** A `Grant` whose hosts are looked up and not gone through. */
+type Granted = Pick<Grant, 'types' | 'ports'> & { hosts: ReadonlySet<string> | 'any' }
 
 /** What a gateway without any `[grant.NAME]` lets its one name offer. Lower ports need a word from the operator. */
-const WITHOUT_GRANTS: Grant = { types: ['http', 'tcp'], hosts: ['*'], ports: [{ from: 1024, to: 65_535 }] }
+const WITHOUT_GRANTS: Granted = {
+  types: ['http', 'tcp'],
+  hosts: 'any',
+  ports: [{ from: 1024, to: 65_535 }],
+}
 
 /**
  * What each name may offer: the `[grant.NAME]` tables of gateway.toml, or the rule for a gateway without any.
  * Immutable; a reload makes a new one.
  */
 export class Grants {
-  readonly #grants: ReadonlyMap<string, Grant> | undefined
+  readonly #grants: ReadonlyMap<string, Granted> | undefined
 
   constructor(grants: ReadonlyMap<string, Grant> | undefined) {
-    this.#grants = grants
+    this.#grants =
+      grants &&
+      new Map(Array.from(grants, ([name, grant]) => [name, { ...grant, hosts: new Set(grant.hosts) }]))
   }
 
   /** False without any `[grant.NAME]`: the gateway then serves one name. */
@@ -31,25 +40,40 @@ export class Grants {
     return this.#grants === undefined || this.#grants.has(name)
   }
 
-  /** Throws `not_granted`, `unsupported` or `bad_service`, each saying what to change, unless `name` may offer this. */
-  check(name: string, offer: ServiceOffer, reserved: ReadonlySet<number>): void {
+  /**
+   * Throws `not_granted`, saying what to change, unless `name` may offer this on these routes; undefined for a port
+   * that has yet to be chosen.
+   */
+  check(
+    name: string,
+    offer: ServiceOffer,
+    routes: readonly Route[] | undefined,
+    reserved: ReadonlySet<number>,
+  ): void {
     const grant = this.#of(name)
     if (grant === undefined) throw notGranted(`"${name}" has no grant: add [grant.${name}] ${WHERE}`)
-    const route = routeOf(offer)
     if (!grant.types.some((type) => type === offer.type)) {
       const types = grant.types.join(', ') || 'nothing'
       throw notGranted(
         `type ${printable(offer.type)} is outside the grant of "${name}" (${types}): ${this.#add(name, 'types')}`,
       )
     }
-    if (route === undefined) {
+    if (routes === undefined) {
       if (grant.ports.length === 0) {
         throw notGranted(`the grant of "${name}" has no ports: ${this.#add(name, 'ports')}`)
       }
       return
     }
-    const why = this.#outside(name, grant, route, reserved)
-    if (why !== undefined) throw notGranted(why)
+    for (const route of routes) {
+      const why = this.#outside(name, grant, route, reserved)
+      if (why !== undefined) throw notGranted(why)
+    }
+  }
+
+  /** True when the grant of `name` has this very host, and not only a wildcard above it. */
+  lists(name: string, host: string): boolean {
+    const hosts = this.#grants?.get(name)?.hosts
+    return hosts !== undefined && hosts !== 'any' && hosts.has(host)
   }
 
   /** True while `name` may have `route`, whatever it was offered as. */
@@ -74,15 +98,17 @@ export class Grants {
     return (this.#of(name)?.ports ?? []).map(portsText).join(', ') || 'none'
   }
 
-  #of(name: string): Grant | undefined {
+  #of(name: string): Granted | undefined {
     return this.#grants === undefined ? WITHOUT_GRANTS : this.#grants.get(name)
   }
 
-  #outside(name: string, grant: Grant, route: Route, reserved: ReadonlySet<number>): string | undefined {
+  #outside(name: string, grant: Granted, route: Route, reserved: ReadonlySet<number>): string | undefined {
     const parsed = parseRoute(route)
-    if (parsed.kind === 'default') {
-      if (grant.hosts.includes('*')) return undefined
-      return `the default route is outside the grant of "${name}": add "*" under [grant.${name}] hosts ${WHERE}`
+    if (parsed.kind === 'http') {
+      const { host } = parsed
+      if (coversHost(grant.hosts, host)) return undefined
+      const what = host === DEFAULT_HOST ? 'the default route' : `host ${host}`
+      return `${what} is outside the grant of "${name}": add "${host}" under [grant.${name}] hosts ${WHERE}`
     }
     const { port } = parsed
     if (reserved.has(port)) return `port ${port} is the gateway's own: choose another`
@@ -99,6 +125,13 @@ export class Grants {
 }
 
 const WHERE = 'on the gateway, then SIGHUP'
+
+/** `*.example.com` has every host one label below it, and itself as a pattern; `*` the default route and no host. */
+function coversHost(hosts: Granted['hosts'], host: string): boolean {
+  if (hosts === 'any' || hosts.has(host)) return true
+  const dot = host.indexOf('.')
+  return dot > 0 && hosts.has(`*${host.slice(dot)}`)
+}
 
 function portsText({ from, to }: PortRange): string {
   return from === to ? `${from}` : `${from}-${to}`

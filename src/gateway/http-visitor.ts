@@ -48,7 +48,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   /** The address that is counted: the peer's, or the one for which a trusted proxy speaks. */
   #visitor: string
   /** Its place among the connections of its route, while it has one. */
-  #counted: { route: Route; address: string } | undefined
+  #seat: { route: Route; address: string; leave(): void } | undefined
   #kept: ServiceStream | undefined
   // Of the request that is under way.
   #traffic: RouteTraffic | undefined
@@ -249,7 +249,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   #useKept(exchange: Exchange, now: number): boolean {
     const kept = this.#kept
     if (kept === undefined || this.#tried?.has(kept.client) === true) return false
-    const replica = this.#lobby.routes.replicaOf(this.route, kept.client)
+    const replica = this.#lobby.routes.replicaOf(this.route, kept.replica)
     if (replica === undefined || !kept.client.usable || !kept.fits(replica)) return false
     // A target closes connections that rest. What cannot be repeated does not go where it may be lost to that.
     const sure = kept.personal || isRepeatable(exchange, kept) || now - kept.idleSince < KEPT_STREAM_SURE_MS
@@ -346,19 +346,19 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
 
   /** Counts the connection where its request goes. */
   #move(route: Route): Refusal | undefined {
-    const counted = this.#counted
-    if (counted?.route === route && counted.address === this.#visitor) return undefined
+    const seat = this.#seat
+    if (seat?.route === route && seat.address === this.#visitor) return undefined
     this.#uncount()
-    const refused = this.#lobby.enter(this, this.#visitor, route)
     this.route = route
-    if (refused === undefined) this.#counted = { route, address: this.#visitor }
-    return refused
+    const taken = this.#lobby.enter(this, this.#visitor, route)
+    if ('problem' in taken) return taken
+    this.#seat = { route, address: this.#visitor, leave: taken.leave }
+    return undefined
   }
 
   #uncount(): void {
-    const counted = this.#counted
-    this.#counted = undefined
-    if (counted !== undefined) this.#lobby.exit(counted.address, counted.route)
+    this.#seat?.leave()
+    this.#seat = undefined
   }
 }
 

@@ -2,6 +2,7 @@ import type { Exchange, ExchangeLimits, Problem, Refusal } from '../http/index.t
 import type { RequestHead } from '../http1/index.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { HostTable } from './hosts.ts'
+import type { Seat } from './rate.ts'
 import type { Route } from './route.ts'
 import type { Replica, Routes } from './routes.ts'
 import type { StreamPool } from './stream-pool.ts'
@@ -59,9 +60,8 @@ export interface HttpLobby extends Lobby {
   traffic(route: Route): RouteTraffic
   /** Behind a trusted proxy: whose request it is. */
   visitorOf(peer: string, head: RequestHead): string
-  /** Its connection counts on this route from now on, until `exit`. */
-  enter(guest: Guest, address: string, route: Route): Refusal | undefined
-  exit(address: string, route: Route): void
+  /** Its connection counts on this route from now on, until it leaves the seat. */
+  enter(guest: Guest, address: string, route: Route): Seat | Refusal
   /** One more request. */
   admit(guest: Guest, address: string, route: Route, now: number): Refusal | undefined
   answered(what: Answered): void

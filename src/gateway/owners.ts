@@ -1,13 +1,19 @@
 import { TunnelError } from '../errors.ts'
 import { HOLD_RECENT_MS, ROUTES_PER_NAME } from '../limits.ts'
+import { HostTable } from './hosts.ts'
 import type { OwnedRoute } from './record.ts'
-import { parseRoute, type Route, tcpRoute } from './route.ts'
+import { DEFAULT_HOST, parseRoute, type Route, tcpRoute } from './route.ts'
 
 /**
  * Who owns which route. The first name to claim a route owns it, present or absent, until it is released;
  * serving it is another matter (`Routes`). Also when each was last live, which is what visitors are held by.
+ *
+ * A host belongs to one name on every path, or another could take the `/login` of it. A wildcard keeps other names
+ * from the hosts below it that they do not own already.
  */
 export class Owners {
+  /** The owned routes of hosts, to be found by what visitors ask for. */
+  readonly hosts = new HostTable()
   readonly #owned = new Map<Route, OwnedRoute>()
   readonly #routesOf = new Map<string, Set<Route>>()
   /** Ports chosen by the gateway, by `name/service`: a name has no slash. */
@@ -41,23 +47,41 @@ export class Owners {
     return [...(this.#routesOf.get(name) ?? [])]
   }
 
-  /** True when it was free until now. Throws `route_taken`, or `too_many_services` when `name` owns all it may. */
-  claim(route: Route, name: string): boolean {
-    const owner = this.ownerOf(route)
-    if (owner === name) return false
-    if (owner !== undefined) throw taken(route)
-    if ((this.#routesOf.get(name)?.size ?? 0) >= ROUTES_PER_NAME) {
-      const detail = `"${name}" owns ${ROUTES_PER_NAME} routes, the most there may be: free one with \`blindgate release ROUTE\` on the gateway`
+  /**
+   * True when a host is another name's: it owns the host on some path, or the wildcard above a host that nobody owns,
+   * unless the host is `listed`: in the grant of `name`, as it stands.
+   */
+  foreign(host: string, name: string, listed: (host: string) => boolean): boolean {
+    const owner = this.hosts.ownerOf(host)
+    if (owner !== undefined) return owner !== name
+    const above = this.hosts.ownerAbove(host)
+    return above !== undefined && above !== name && !listed(host)
+  }
+
+  /**
+   * Makes `name` the owner of all these routes, or of none; returns those that were free until now. `listed` as for
+   * `foreign`. Throws `route_taken`, or `too_many_services` when `name` would own more than it may.
+   */
+  claim(routes: readonly Route[], name: string, listed: (host: string) => boolean): Route[] {
+    const free = routes.filter((route) => {
+      const owner = this.ownerOf(route)
+      if (owner !== undefined && owner !== name) throw taken(route)
+      const parsed = parseRoute(route)
+      if (parsed.kind === 'http' && this.foreign(parsed.host, name, listed)) throw hostTaken(parsed.host)
+      return owner === undefined
+    })
+    if (free.length > 0 && (this.#routesOf.get(name)?.size ?? 0) + free.length > ROUTES_PER_NAME) {
+      const detail = `"${name}" may own ${ROUTES_PER_NAME} routes and would own more: free some with \`blindgate release ROUTE\` on the gateway`
       throw new TunnelError('too_many_services', { scope: 'stream', remote: true, detail })
     }
-    this.#add({ route, name, live: false })
-    return true
+    for (const route of free) this.#add({ route, name, live: false })
+    return free
   }
 
   /** Claims a port for a service, which then gets it again each time. True when anything changed. */
   keepPort(name: string, service: string, port: number): boolean {
     const route = tcpRoute(port)
-    const claimed = this.claim(route, name)
+    const claimed = this.claim([route], name, () => false).length > 0
     const before = this.#portOf.get(`${name}/${service}`)
     if (before === port) return claimed
     if (before !== undefined) this.#forgetPort(tcpRoute(before))
@@ -78,6 +102,8 @@ export class Owners {
     if (owned === undefined) return undefined
     this.#forgetPort(route)
     this.#owned.delete(route)
+    const parsed = parseRoute(route)
+    if (parsed.kind === 'http') this.hosts.remove(parsed)
     const routes = this.#routesOf.get(owned.name)
     routes?.delete(route)
     if (routes?.size === 0) this.#routesOf.delete(owned.name)
@@ -121,7 +147,8 @@ export class Owners {
     if (routes === undefined) this.#routesOf.set(owned.name, new Set([owned.route]))
     else routes.add(owned.route)
     const parsed = parseRoute(owned.route)
-    if (owned.service !== undefined && parsed.kind === 'tcp') {
+    if (parsed.kind === 'http') this.hosts.add(owned.name, parsed, owned.route)
+    else if (owned.service !== undefined) {
       this.#portOf.set(`${owned.name}/${owned.service}`, parsed.port)
     }
   }
@@ -132,6 +159,13 @@ export class Owners {
     this.#portOf.delete(`${owned.name}/${owned.service}`)
     delete owned.service
   }
+}
+
+/** Neither whose it is nor on which path: see `taken`. */
+function hostTaken(host: string): TunnelError {
+  const what = host === DEFAULT_HOST ? 'the default route' : `host ${host}`
+  const detail = `${what} belongs to another name: choose another, or have the gateway's operator free all its routes with \`blindgate release ROUTE\``
+  return new TunnelError('route_taken', { scope: 'stream', remote: true, detail })
 }
 
 /** Does not say whose it is: names do not learn of one another. The operator sees owners in `status`. */

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { isName, type Pin, parsePin } from '../identity/index.ts'
-import { isRoute } from './route.ts'
+import { isRoute, readRoute } from './route.ts'
 
 /**
  * What the gateway keeps of who may do what: one JSON file, written whole. No secret is in it: of an invite
@@ -67,6 +67,7 @@ export const authoritySchema = z
       distinct(record.owners, (owned) => owned.route),
     'the same key, invite or route twice',
   )
+  .refine((record) => hostsHaveOneOwner(record.owners), 'one host of two names')
 
 export type AuthorityRecord = z.infer<typeof authoritySchema>
 export type Invitation = z.infer<typeof inviteSchema>
@@ -81,6 +82,18 @@ function isPin(value: unknown): boolean {
   } catch {
     return false
   }
+}
+
+/** On every path, as `Owners` keeps it. */
+function hostsHaveOneOwner(owners: readonly OwnedRoute[]): boolean {
+  const nameOf = new Map<string, string>()
+  return owners.every(({ route, name }) => {
+    const parsed = readRoute(route)
+    if (parsed?.kind !== 'http') return true
+    const first = nameOf.get(parsed.host) ?? name
+    nameOf.set(parsed.host, first)
+    return first === name
+  })
 }
 
 function distinct<T>(entries: readonly T[], keyOf: (entry: T) => string): boolean {

@@ -12,7 +12,8 @@ import {
 } from '../protocol/index.ts'
 import type { Authority } from './authority.ts'
 import type { ConnectedClient } from './connected-client.ts'
-import { parseRoute, type Route, routeOf, tcpRoute } from './route.ts'
+import { asksAlike } from './offer.ts'
+import { formatRoute, parseRoute, type Route, tcpRoute } from './route.ts'
 import type { Replica, Routes } from './routes.ts'
 
 /** The listeners behind `tcp` routes. Opening one that is open is nothing. */
@@ -94,9 +95,10 @@ export class Registrar {
   }
 
   /** The operator's `release`: only a route that nobody serves, so that no visitor is cut by a typing error. */
-  release(route: string): Promise<string> {
+  release(text: string): Promise<string> {
     return this.#alone(async () => {
       const { authority, routes, ports, save } = this.#options
+      const route = formatRoute(parseRoute(text))
       const live = routes.replicas(route).filter((replica) => replica.tunnel.usable)
       const [one] = live
       if (one !== undefined) {
@@ -139,14 +141,22 @@ export class Registrar {
     })
   }
 
-  /** Routes were taken from their owners: services go, their visitors are cut, their clients are told. */
+  /**
+   * Routes were taken from their owners: services go, their visitors are cut, their clients are told. A service that
+   * has other routes too loses those as well, since it is offered on all of them or on none; who visits there stays.
+   */
   withdraw(routes: readonly { route: Route; why: ServiceRefusal['error'] }[]): void {
+    const gone = routes.flatMap(({ route, why }) =>
+      this.#options.routes.withdraw(route).map((replica) => ({ replica, why })),
+    )
     const told = new Map<ConnectedClient, ServiceRefusal[]>()
-    for (const { route, why } of routes) {
-      for (const { tunnel: client, service } of this.#options.routes.withdraw(route)) {
-        this.#forget(client, service, route)
-        told.set(client, [...(told.get(client) ?? []), { name: service, error: why }])
-      }
+    for (const { replica, why } of gone) {
+      const { tunnel: client, service, route } = replica
+      this.#cutVisitors(client, route)
+      if (!this.#forget(client, service)) continue
+      const services = told.get(client) ?? []
+      told.set(client, services)
+      services.push({ name: service, error: why })
     }
     for (const { route } of routes) this.#options.onWithdrawn(route)
     for (const [client, services] of told) {
@@ -156,28 +166,35 @@ export class Registrar {
     }
   }
 
-  #forget(client: ConnectedClient, service: string, route: Route): void {
-    client.services.delete(service)
+  /** Takes the service off what routes it still has; false when that was done already. */
+  #forget(client: ConnectedClient, service: string): boolean {
+    this.#options.routes.unregister(client, [service])
+    return client.services.delete(service)
+  }
+
+  #cutVisitors(client: ConnectedClient, route: Route): void {
     for (const carried of Array.from(client.carried.values())) if (carried.route === route) carried.cut()
   }
 
   async #registerOne(client: ConnectedClient, offer: ServiceOffer, request: Request): Promise<ServiceResult> {
     const { routes, log, urlOf } = this.#options
+    const claimed: Route[] = []
     try {
       const known = client.services.get(offer.name)
       checkOffer(client, offer, request)
-      const route = await this.#place(client, offer, request)
+      const at = await this.#place(client, offer, { request, claimed })
       // Its end may have begun meanwhile, by a revoke too: what is over must not get into the table.
       if (client.tunnel.ending) return { name: offer.name, urls: [] }
       // Opening its port took a while: a reload may have narrowed the grant.
-      this.#checkCovered(client.name, route, offer)
-      const ghosts = routes.register(client, client.name, offer, route)
-      client.services.set(offer.name, { offer, route })
+      this.#checkCovered(client.name, at, offer)
+      const ghosts = routes.register(client, client.name, offer, at)
+      client.services.set(offer.name, { offer, routes: [...at] })
       this.#tellGhosts(ghosts)
-      const about = { name: client.name, service: offer.name, route, key: client.key }
+      const about = { name: client.name, service: offer.name, routes: at, key: client.key }
       log[request.quiet || known !== undefined ? 'debug' : 'info'](about, 'service registered')
-      return { name: offer.name, urls: [urlOf(route)] }
+      return { name: offer.name, urls: at.map(urlOf) }
     } catch (error) {
+      this.#giveBack(client.name, claimed)
       if (!(error instanceof TunnelError) || !isServiceCode(error.code)) throw error
       const about = { name: client.name, service: printable(offer.name), code: error.code, key: client.key }
       log[request.quiet ? 'debug' : 'warn'](about, `service refused: ${printable(error.message, 400)}`)
@@ -185,38 +202,48 @@ export class Registrar {
     }
   }
 
-  /** Finds the route of an offer, makes its name the owner, and opens its port. */
-  async #place(client: ConnectedClient, offer: ServiceOffer, request: Request): Promise<Route> {
+  /** What cannot be served is not owned either. */
+  #giveBack(name: string, claimed: readonly Route[]): void {
+    const { authority, ports } = this.#options
+    for (const route of claimed) if (authority.releaseBy(name, route)) ports.close(route)
+  }
+
+  /** Finds the routes of an offer, makes its name the owner, which `claimed` is told of, and opens its port. */
+  async #place(client: ConnectedClient, offer: ServiceOffer, to: Placing): Promise<readonly Route[]> {
     const { authority } = this.#options
     const { name } = client
     const known = client.services.get(offer.name)
-    authority.mayOffer(name, offer)
-    const wanted = routeOf(offer)
-    if (known !== undefined && wanted !== undefined && known.route !== wanted) {
+    const kept = known !== undefined && asksAlike(known.offer, offer) ? known.routes : undefined
+    const wanted = authority.mayOffer(name, offer, kept)
+    // A port that was chosen once is not chosen anew.
+    const portAgain = wanted === undefined && known?.offer.type === offer.type
+    if (known !== undefined && !portAgain && !sameRoutes(known.routes, wanted ?? [])) {
+      const [first = ''] = known.routes
+      const more = known.routes.length > 1 ? ` and ${known.routes.length - 1} more` : ''
       throw new TunnelError('bad_service', {
         scope: 'stream',
         remote: true,
-        detail: `service "${printable(offer.name)}" is registered on ${known.route}: unregister it first`,
+        detail: `service "${printable(offer.name)}" is registered on ${first}${more}: unregister it first`,
       })
     }
     if (wanted !== undefined) {
-      await this.#claim(wanted, name)
+      await this.#claim(wanted, name, to.claimed)
       return wanted
     }
-    if (known !== undefined) return known.route
+    if (known !== undefined) return known.routes
     // A search that found nothing finds nothing for the next one either.
-    if (request.noPort !== undefined && authority.portFor(name, offer.name) === undefined)
-      throw request.noPort
+    if (to.request.noPort !== undefined && authority.portFor(name, offer.name) === undefined)
+      throw to.request.noPort
     try {
-      return await this.#choosePort(name, offer.name)
+      return [await this.#choosePort(name, offer.name, to.claimed)]
     } catch (error) {
-      if (error instanceof TunnelError) request.noPort = error
+      if (error instanceof TunnelError) to.request.noPort = error
       throw error
     }
   }
 
   /** A port for a service that named none: the one it had, else the lowest that can be opened. */
-  async #choosePort(name: string, service: string): Promise<Route> {
+  async #choosePort(name: string, service: string, claimed: Route[]): Promise<Route> {
     const { authority, ports } = this.#options
     const kept = authority.portFor(name, service)
     const unusable = new Set<number>()
@@ -235,7 +262,9 @@ export class Registrar {
         continue
       }
       try {
+        const owned = authority.ownerOf(route) !== undefined
         authority.keepPort(name, service, port)
+        if (!owned) claimed.push(route)
       } catch (error) {
         // Revoked while the port opened: a listener without an owner would stay for ever.
         ports.close(route)
@@ -245,28 +274,24 @@ export class Registrar {
     }
   }
 
-  async #claim(route: Route, name: string): Promise<void> {
+  async #claim(routes: readonly Route[], name: string, claimed: Route[]): Promise<void> {
     const { authority, ports } = this.#options
-    const owned = authority.ownerOf(route) !== undefined
-    authority.claim(route, name)
-    if (parseRoute(route).kind !== 'tcp') return
-    try {
+    claimed.push(...authority.claimAll(routes, name))
+    for (const route of routes) {
+      if (parseRoute(route).kind !== 'tcp') continue
       await ports.open(route)
-    } catch (error) {
-      // What cannot be served is not owned either.
-      if (!owned) authority.releaseBy(name, route)
-      throw error
+      if (authority.ownerOf(route) === name) continue
+      ports.close(route)
+      const detail = `"${name}" lost ${route} while it was being opened: it was revoked or released on the gateway`
+      throw new TunnelError('not_granted', { scope: 'stream', remote: true, detail })
     }
-    if (authority.ownerOf(route) === name) return
-    ports.close(route)
-    const detail = `"${name}" lost ${route} while it was being opened: it was revoked or released on the gateway`
-    throw new TunnelError('not_granted', { scope: 'stream', remote: true, detail })
   }
 
   /** A silent tunnel lost its service to another of the same name: if it wakes up, it must know. */
   #tellGhosts(ghosts: readonly Replica<ConnectedClient>[]): void {
     for (const { tunnel: client, service, route } of ghosts) {
-      this.#forget(client, service, route)
+      this.#cutVisitors(client, route)
+      if (!this.#forget(client, service)) continue
       const error = refusal(
         'route_conflict',
         `route ${route} went to another service while this tunnel was silent`,
@@ -275,15 +300,16 @@ export class Registrar {
     }
   }
 
-  #checkCovered(name: string, route: Route, offer: ServiceOffer): void {
+  #checkCovered(name: string, routes: readonly Route[], offer: ServiceOffer): void {
     const { authority, ports } = this.#options
-    if (authority.covers(name, route)) return
-    ports.close(route)
-    authority.mayOffer(name, offer)
+    const lost = routes.find((route) => !authority.covers(name, route))
+    if (lost === undefined) return
+    ports.close(lost)
+    authority.mayOffer(name, offer, routes)
     throw new TunnelError('not_granted', {
       scope: 'stream',
       remote: true,
-      detail: `${route} is no longer in the grant of "${name}"`,
+      detail: `${lost} is no longer in the grant of "${name}"`,
     })
   }
 
@@ -307,6 +333,17 @@ interface Request {
   readonly quiet: boolean
   /** What the search for a free port ended with. */
   noPort: TunnelError | undefined
+}
+
+/** One offer on its way to its routes. */
+interface Placing {
+  readonly request: Request
+  /** Routes that nobody owned before: not kept when the offer is refused in the end. */
+  readonly claimed: Route[]
+}
+
+function sameRoutes(one: readonly Route[], other: readonly Route[]): boolean {
+  return one.length === other.length && one.every((route) => other.includes(route))
 }
 
 /** What can be said of an offer before anything is claimed or opened for it. */

@@ -28,6 +28,8 @@ export interface RouteRow {
   type?: string
   /** Usable ones. */
   replicas: number
+  /** Those whose clients say that their targets are down. */
+  down: number
   streams: number
   held: number
 }
@@ -66,7 +68,8 @@ export function reportStatus(reported: Reported): GatewayStatus {
       route,
       owner: name,
       ...(first === undefined ? {} : { service: first.service, type: first.type }),
-      replicas: replicas.filter((replica) => replica.tunnel.usable).length,
+      replicas: replicas.filter((replica) => replica.tunnel.usable && !replica.down).length,
+      down: replicas.filter((replica) => replica.down).length,
       streams: replicas.reduce((sum, replica) => sum + replica.active, 0),
       held: visitors.held(route),
     }

@@ -1,62 +1,83 @@
+import { parseHostPattern } from '../config/index.ts'
 import { TunnelError, userError } from '../errors.ts'
-import { printable, type ServiceOffer } from '../protocol/index.ts'
+import { CONTROL_TEXT_CHARACTERS } from '../limits.ts'
 
 /**
- * The gateway's entry for visitors, as people write it and as it is kept: `default` (the visitors' HTTP port)
- * or `tcp:2222`. Always the text that `parseRoute` gives back, so that equal routes are equal strings.
+ * The gateway's entry for visitors, as people write it and as it is kept: `app.example.com/`, `*.example.com/api`,
+ * `default` and `default/api` (every other host), or `tcp:2222`. Always the text that `formatRoute` writes, so that
+ * equal routes are equal strings.
  */
 export type Route = string
 
-export type ParsedRoute = { kind: 'default' } | { kind: 'tcp'; port: number }
+export type ParsedRoute = { kind: 'tcp'; port: number } | { kind: 'http'; host: string; path: string }
 
 export const DEFAULT_ROUTE: Route = 'default'
+/** In place of a host: every host that nobody owns. */
+export const DEFAULT_HOST = '*'
 
 /** The route of a port that visitors reach by plain TCP. */
 export function tcpRoute(port: number): Route {
   return `tcp:${port}`
 }
 
-const TCP = /^tcp:([1-9][0-9]{0,4})$/
-
-/** Reads what `formatRoute` wrote or a person typed. Throws `usage`. */
-export function parseRoute(text: string): ParsedRoute {
-  if (text === DEFAULT_ROUTE) return { kind: 'default' }
-  const port = Number(TCP.exec(text)?.[1])
-  if (port >= 1 && port <= 65_535) return { kind: 'tcp', port }
-  throw userError('usage', `"${text}" is not a route: write "default", or a port as "tcp:2222"`)
+/** The route of a host, as `hostOf` gives it, and a path. */
+export function httpRoute(host: string, path = '/'): Route {
+  if (host !== DEFAULT_HOST) return `${host}${path}`
+  return path === '/' ? DEFAULT_ROUTE : `${DEFAULT_ROUTE}${path}`
 }
 
 export function formatRoute(route: ParsedRoute): Route {
-  return route.kind === 'tcp' ? tcpRoute(route.port) : DEFAULT_ROUTE
+  return route.kind === 'tcp' ? tcpRoute(route.port) : httpRoute(route.host, route.path)
+}
+
+/** Reads what `formatRoute` wrote or a person typed, who may leave out the slash of a host. Throws `usage`. */
+export function parseRoute(text: string): ParsedRoute {
+  const route = readRoute(text)
+  if (route !== undefined) return route
+  throw userError(
+    'usage',
+    `"${text}" is not a route: write a host as "app.example.com", with a path as "app.example.com/api", "default", or a port as "tcp:2222"`,
+  )
+}
+
+/** As `parseRoute`; undefined for a text that is no route. */
+export function readRoute(text: string): ParsedRoute | undefined {
+  const port = Number(/^tcp:([1-9][0-9]{0,4})$/.exec(text)?.[1])
+  if (port <= 65_535) return { kind: 'tcp', port }
+  const slash = text.indexOf('/')
+  const said = slash < 0 ? text : text.slice(0, slash)
+  const path = slash < 0 ? '/' : text.slice(slash)
+  if (!isPath(path) || said === DEFAULT_HOST) return undefined
+  if (said === DEFAULT_ROUTE) return { kind: 'http', host: DEFAULT_HOST, path }
+  try {
+    return { kind: 'http', host: hostOf(said), path }
+  } catch (error) {
+    if (error instanceof TunnelError) return undefined
+    throw error
+  }
 }
 
 /** True for the text of a route, in the one spelling that is kept. */
 export function isRoute(text: string): boolean {
-  if (text === DEFAULT_ROUTE) return true
-  const port = Number(TCP.exec(text)?.[1])
-  return port >= 1 && port <= 65_535
+  const route = readRoute(text)
+  return route !== undefined && formatRoute(route) === text
 }
 
-/**
- * Where visitors reach an offer; undefined for `tcp` without a port (or 0), which the gateway has yet to choose.
- * Throws `unsupported` for what this version does not carry and `bad_service` for what makes no sense.
- */
-export function routeOf(offer: ServiceOffer): Route | undefined {
-  const byHost = (offer.hosts?.length ?? 0) > 0 || offer.path !== undefined
-  const port = offer.port ?? 0
-  if (offer.type === 'http') {
-    if (port !== 0) throw refused('bad_service', offer, 'http has no port of its own: leave it out')
-    if (!byHost) return DEFAULT_ROUTE
-    throw refused('unsupported', offer, 'this gateway has no host or path routes yet: leave both out')
-  }
-  if (offer.type === 'tcp') {
-    if (byHost) throw refused('bad_service', offer, 'tcp is reached by port: leave out hosts and path')
-    return port === 0 ? undefined : tcpRoute(port)
-  }
-  throw refused('unsupported', offer, 'this gateway carries only http and tcp so far: offer one of them')
+/** A host or pattern in its one spelling; `*` is the default route's. Throws `config_invalid`. */
+export function hostOf(text: string): string {
+  const host = parseHostPattern(text)
+  if (host !== DEFAULT_ROUTE) return host
+  throw userError('config_invalid', '"default" stands for every other host: call the host otherwise')
 }
 
-function refused(code: 'bad_service' | 'unsupported', offer: ServiceOffer, why: string): TunnelError {
-  const detail = `service "${printable(offer.name)}": ${why}`
-  return new TunnelError(code, { scope: 'stream', remote: true, detail })
+/** Of characters that mean themselves: an escape or a `..` would be one more way to write another path. */
+const PATH = /^(?:\/|(?:\/[\w.~!$&'()*+,;=:@-]+)+)$/
+
+/** Whether a route may have this path: it begins with a slash and ends with none, but for `/` itself. */
+export function isPath(text: string): boolean {
+  return (
+    text.length <= CONTROL_TEXT_CHARACTERS &&
+    PATH.test(text) &&
+    !text.split('/').some((segment) => segment === '.' || segment === '..')
+  )
 }

@@ -1,7 +1,10 @@
 import { TunnelError } from '../errors.ts'
-import { SERVICES_PER_TUNNEL } from '../limits.ts'
+import { PASSED_OVER_MAX_MS, PASSED_OVER_MS, SERVICES_PER_TUNNEL } from '../limits.ts'
 import { printable, type ServiceOffer } from '../protocol/index.ts'
 import type { Route } from './route.ts'
+
+/** Monotonic milliseconds. */
+type Millis = number
 
 /** What replicas of one route have in common. */
 export interface Served {
@@ -19,6 +22,10 @@ export interface Replica<T> extends Served {
   readonly offer: ServiceOffer
   /** Streams of this service that the tunnel carries now, over all of the service's routes. */
   readonly active: number
+  /** Its client says that its target is down: it gets no visitors. */
+  readonly down: boolean
+  /** It failed, and until then others are preferred; 0 when it did not. */
+  readonly passedOver: Millis
 }
 
 export interface RoutesOptions<T> {
@@ -39,9 +46,14 @@ interface Entry<T> {
   usable: boolean
 }
 
-/** Streams of one service of one tunnel: its replicas on several routes share it. */
-interface Load {
-  active: number
+/** One service of one tunnel. Its replicas on several routes lead to one target, so what is known of that is theirs together. */
+class Offered<T> {
+  readonly slots = new Map<Route, Slot<T>>()
+  active = 0
+  down = false
+  /** In a row, those of one time being one. */
+  failures = 0
+  passedOver: Millis = 0
 }
 
 class Slot<T> implements Replica<T> {
@@ -49,14 +61,14 @@ class Slot<T> implements Replica<T> {
   readonly route: Route
   readonly name: string
   offer: ServiceOffer
-  readonly load: Load
+  readonly offered: Offered<T>
 
-  constructor(tunnel: T, route: Route, name: string, offer: ServiceOffer, load: Load) {
+  constructor(tunnel: T, route: Route, name: string, offer: ServiceOffer, offered: Offered<T>) {
     this.tunnel = tunnel
     this.route = route
     this.name = name
     this.offer = offer
-    this.load = load
+    this.offered = offered
   }
 
   get service(): string {
@@ -72,66 +84,73 @@ class Slot<T> implements Replica<T> {
   }
 
   get active(): number {
-    return this.load.active
+    return this.offered.active
+  }
+
+  get down(): boolean {
+    return this.offered.down
+  }
+
+  get passedOver(): Millis {
+    return this.offered.passedOver
   }
 }
 
 /**
  * Which tunnels serve which routes now. Who may is not decided here (`Authority`), nor how a visitor gets there.
  *
- * Replicas of a route have the same name, service, type and TLS mode; anything else on a route that has a usable
- * replica is a conflict. A replica that is not usable keeps nobody out: a client must never meet its own ghost.
+ * Replicas of a route have the same name, service, type and TLS mode; anything else on a route that a live tunnel has
+ * is a conflict. A tunnel that is not live keeps nobody out: a client must never meet its own ghost.
+ * A replica is usable while its tunnel is live and its client does not call its target down.
  * Pure; work per call depends on one tunnel's services or one route's replicas, never on all of them.
  */
 export class Routes<T> {
   readonly #options: RoutesOptions<T>
   readonly #routes = new Map<Route, Entry<T>>()
-  readonly #tunnels = new Map<T, Map<Route, Slot<T>>>()
+  /** Each with its services by name. */
+  readonly #tunnels = new Map<T, Map<string, Offered<T>>>()
 
   constructor(options: RoutesOptions<T>) {
     this.#options = options
   }
 
   /**
-   * Adds `tunnel` as a replica of `route`; the same again replaces its offer. Returns the unusable replicas of another
-   * service that had to go: their tunnels, should they wake up, are to be told `withdrawn`.
-   * Throws `route_taken` (another name serves it), `route_conflict` (another service does) or `too_many_services`.
+   * Adds `tunnel` as a replica of all these routes, each named once, or of none; where it is one already its offer is
+   * replaced, and what is known of its health stays. Returns the replicas of other services that had to go, their
+   * tunnels not being live: should they wake up, they are to be told `withdrawn`.
+   * Throws `route_taken` (another name serves one), `route_conflict` (another service does) or `too_many_services`.
    */
-  register(tunnel: T, name: string, offer: ServiceOffer, route: Route): Replica<T>[] {
+  register(tunnel: T, name: string, offer: ServiceOffer, routes: readonly Route[]): Replica<T>[] {
     // Whoever forgot to `refresh` is caught up with, so that `onLive` is never left out when visitors wait.
-    this.#tell([this.#routes.get(route) ?? []].flat())
+    this.#tell(routes.flatMap((route) => this.#routes.get(route) ?? []))
     const wanted: Served = { name, service: offer.name, type: offer.type, tls: offer.tls }
-    const own = this.#tunnels.get(tunnel)
-    const mine = own?.get(route)
-    const others = (this.#routes.get(route)?.replicas ?? []).filter((slot) => !alike(slot, wanted))
-    const inTheWay = others.find((slot) => slot === mine || this.#options.isLive(slot.tunnel))
-    if (inTheWay !== undefined) throw conflict(route, inTheWay, wanted)
-    if (mine !== undefined) {
-      mine.offer = offer
-      return []
-    }
-    if ((own?.size ?? 0) >= SERVICES_PER_TUNNEL) throw tooMany(offer)
+    const ghosts = routes.flatMap((route) => this.#ghosts(tunnel, route, wanted))
+    const services = this.#tunnels.get(tunnel) ?? new Map<string, Offered<T>>()
+    const offered = services.get(offer.name) ?? new Offered<T>()
+    if (!services.has(offer.name) && services.size >= SERVICES_PER_TUNNEL) throw tooMany(offer)
 
-    for (const slot of others) this.#remove(slot)
-    const slot = new Slot(tunnel, route, name, offer, this.#loadOf(own, offer.name))
-    const slots = own ?? new Map<Route, Slot<T>>()
-    this.#tunnels.set(tunnel, slots.set(route, slot))
-    const entry = this.#routes.get(route) ?? { route, replicas: [], next: 0, usable: false }
-    this.#routes.set(route, entry)
-    entry.replicas.push(slot)
-    this.#tell([entry])
-    return others
+    for (const slot of ghosts) this.#remove(slot)
+    this.#tunnels.set(tunnel, services.set(offer.name, offered))
+    const entries: Entry<T>[] = []
+    for (const route of routes) {
+      const mine = offered.slots.get(route)
+      if (mine !== undefined) mine.offer = offer
+      else entries.push(this.#add(new Slot(tunnel, route, name, offer, offered)))
+    }
+    this.#tell(entries)
+    return ghosts
   }
 
   /** Takes back services of a tunnel, by their names; returns the replicas that are gone. */
   unregister(tunnel: T, services: readonly string[]): Replica<T>[] {
-    const names = new Set(services)
-    return this.#removeAll([...this.#slotsOf(tunnel)].filter((slot) => names.has(slot.service)))
+    const own = this.#tunnels.get(tunnel)
+    const slots = [...new Set(services)].flatMap((service) => [...(own?.get(service)?.slots.values() ?? [])])
+    return this.#removeAll(slots)
   }
 
   /** Takes back everything of a tunnel that ended; returns the replicas that are gone. */
   drop(tunnel: T): Replica<T>[] {
-    return this.#removeAll([...this.#slotsOf(tunnel)])
+    return this.#removeAll(this.#slotsOf(tunnel))
   }
 
   /** Empties a route (released, revoked, no longer granted); returns the replicas that are gone, to be told. */
@@ -141,27 +160,66 @@ export class Routes<T> {
 
   /** To be called whenever `isLive(tunnel)` has changed its answer: tells what that means for its routes. */
   refresh(tunnel: T): void {
-    this.#tell([...this.#slotsOf(tunnel)].flatMap((slot) => this.#routes.get(slot.route) ?? []))
+    this.#tell(this.#slotsOf(tunnel).flatMap((slot) => this.#routes.get(slot.route) ?? []))
+  }
+
+  /** The client's word on the target of a service; true when it is news. A service that is not offered has none. */
+  setHealth(tunnel: T, service: string, up: boolean): boolean {
+    const offered = this.#tunnels.get(tunnel)?.get(service)
+    if (offered === undefined || offered.down !== up) return false
+    offered.down = !up
+    this.#tell([...offered.slots.values()].flatMap((slot) => this.#routes.get(slot.route) ?? []))
+    return true
+  }
+
+  /**
+   * A replica answered nothing, or not in time: others are preferred for a while, which doubles while it goes on
+   * failing. Failures within that time only begin it anew, since those of one moment have one cause.
+   */
+  failed(replica: Replica<T>, now: Millis): void {
+    if (!(replica instanceof Slot)) return
+    const { offered } = replica
+    if (offered.failures === 0 || now >= offered.passedOver) offered.failures++
+    const doubled = PASSED_OVER_MS * 2 ** Math.min(offered.failures - 1, 16)
+    offered.passedOver = now + Math.min(PASSED_OVER_MAX_MS, doubled)
+  }
+
+  /** A replica answered: its failures are forgotten. */
+  worked(replica: Replica<T>): void {
+    if (!(replica instanceof Slot) || replica.offered.failures === 0) return
+    replica.offered.failures = 0
+    replica.offered.passedOver = 0
   }
 
   /**
    * The usable replica with the fewest active streams, in turn among equals; undefined when there is none.
-   * Tunnels in `exclude` (one that just answered `refused`, or is full) are passed over.
+   * Those that failed lately are passed over at the time `now`, without which nobody is; when all of them are, it is
+   * the one whose time is over soonest. Tunnels in `exclude` (one that just answered `refused`, or is full) are out.
    * Counts nothing: call `begin` when the stream is open.
    */
-  pick(route: Route, exclude?: ReadonlySet<T>): Replica<T> | undefined {
+  pick(
+    route: Route,
+    exclude?: ReadonlySet<T>,
+    now: Millis = Number.POSITIVE_INFINITY,
+  ): Replica<T> | undefined {
     const entry = this.#routes.get(route)
     if (entry === undefined) return undefined
     const { replicas, next } = entry
     let best: Slot<T> | undefined
     let bestAt = 0
+    /** While nobody better is found. */
+    let until: Millis = Number.POSITIVE_INFINITY
     for (let i = 0; i < replicas.length; i++) {
       const at = (next + i) % replicas.length
       const slot = replicas[at]
-      if (slot === undefined || (best !== undefined && slot.active >= best.active)) continue
-      if (exclude?.has(slot.tunnel) === true || !this.#options.isLive(slot.tunnel)) continue
+      if (slot === undefined) continue
+      const { active, passedOver, down } = slot.offered
+      const over = passedOver > now
+      if (over ? passedOver >= until : until === 0 && best !== undefined && active >= best.active) continue
+      if (down || exclude?.has(slot.tunnel) === true || !this.#options.isLive(slot.tunnel)) continue
       best = slot
       bestAt = at
+      until = over ? passedOver : 0
     }
     if (best !== undefined) entry.next = bestAt + 1
     return best
@@ -169,17 +227,25 @@ export class Routes<T> {
 
   /** A stream to this replica was opened. Each `begin` is paid back by one `end`, also after the replica is gone. */
   begin(replica: Replica<T>): void {
-    if (replica instanceof Slot) replica.load.active++
+    if (replica instanceof Slot) replica.offered.active++
   }
 
   /** A stream to this replica has ended. */
   end(replica: Replica<T>): void {
-    if (replica instanceof Slot && replica.load.active > 0) replica.load.active--
+    if (replica instanceof Slot && replica.offered.active > 0) replica.offered.active--
+  }
+
+  /** The same service of the same tunnel on another of its routes, or on the same one, while it is registered and not down. */
+  replicaOf(route: Route, known: Replica<T>): Replica<T> | undefined {
+    if (!(known instanceof Slot)) return undefined
+    const { down, slots } = (known as Slot<T>).offered
+    return down ? undefined : slots.get(route)
   }
 
   /** True while a pick without exclusions would find something. */
   usable(route: Route): boolean {
-    return this.#routes.get(route)?.replicas.some((slot) => this.#options.isLive(slot.tunnel)) ?? false
+    const replicas = this.#routes.get(route)?.replicas ?? []
+    return replicas.some((slot) => !slot.offered.down && this.#options.isLive(slot.tunnel))
   }
 
   /** The replicas of a route, usable or not. A copy. */
@@ -189,7 +255,7 @@ export class Routes<T> {
 
   /** What a tunnel serves. A copy. */
   of(tunnel: T): Replica<T>[] {
-    return [...this.#slotsOf(tunnel)]
+    return this.#slotsOf(tunnel)
   }
 
   /** Routes that have a replica, usable or not. */
@@ -211,13 +277,26 @@ export class Routes<T> {
     })
   }
 
-  #slotsOf(tunnel: T): Iterable<Slot<T>> {
-    return this.#tunnels.get(tunnel)?.values() ?? []
+  #slotsOf(tunnel: T): Slot<T>[] {
+    const services = this.#tunnels.get(tunnel)?.values() ?? []
+    return Array.from(services, ({ slots }) => [...slots.values()]).flat()
   }
 
-  #loadOf(own: ReadonlyMap<Route, Slot<T>> | undefined, service: string): Load {
-    for (const slot of own?.values() ?? []) if (slot.service === service) return slot.load
-    return { active: 0 }
+  /** The replicas of a route that are not as `wanted` and may be removed. Throws when one may not. */
+  #ghosts(tunnel: T, route: Route, wanted: Served): Slot<T>[] {
+    const others = (this.#routes.get(route)?.replicas ?? []).filter((slot) => !alike(slot, wanted))
+    const inTheWay = others.find((slot) => slot.tunnel === tunnel || this.#options.isLive(slot.tunnel))
+    if (inTheWay !== undefined) throw conflict(route, inTheWay, wanted)
+    return others
+  }
+
+  #add(slot: Slot<T>): Entry<T> {
+    const { route } = slot
+    slot.offered.slots.set(route, slot)
+    const entry = this.#routes.get(route) ?? { route, replicas: [], next: 0, usable: false }
+    this.#routes.set(route, entry)
+    entry.replicas.push(slot)
+    return entry
   }
 
   #removeAll(slots: Slot<T>[]): Slot<T>[] {
@@ -227,9 +306,13 @@ export class Routes<T> {
   }
 
   #remove(slot: Slot<T>): Entry<T> | undefined {
-    const own = this.#tunnels.get(slot.tunnel)
-    own?.delete(slot.route)
-    if (own?.size === 0) this.#tunnels.delete(slot.tunnel)
+    const { offered } = slot
+    offered.slots.delete(slot.route)
+    if (offered.slots.size === 0) {
+      const services = this.#tunnels.get(slot.tunnel)
+      services?.delete(slot.service)
+      if (services?.size === 0) this.#tunnels.delete(slot.tunnel)
+    }
     const entry = this.#routes.get(slot.route)
     const at = entry?.replicas.indexOf(slot) ?? -1
     if (entry === undefined || at < 0) return undefined

@@ -17,7 +17,7 @@ export interface StreamHolder {
 /** A stream to a service of one client, for requests that go there. Made for one visitor, it may outlive the visit. */
 export class ServiceStream extends Upstream implements Carried {
   readonly client: ConnectedClient
-  readonly name: string
+  readonly replica: Replica<ConnectedClient>
   /** As it was registered when the stream began: another registration may mean another target. */
   readonly offer: ServiceOffer
   holder: StreamHolder
@@ -25,13 +25,13 @@ export class ServiceStream extends Upstream implements Carried {
   constructor(stream: Stream, replica: Replica<ConnectedClient>, holder: StreamHolder, shareable: boolean) {
     super(stream, shareable)
     this.client = replica.tunnel
-    this.name = replica.name
+    this.replica = replica
     this.offer = replica.offer
     this.holder = holder
     this.client.carried.set(stream.id, this)
   }
 
-  /** Requests of its holder's route may go over it. */
+  /** Another request to this replica may go over it: same tunnel, and so the same name; same registration. */
   fits(replica: Replica<ConnectedClient>): boolean {
     return (
       replica.tunnel === this.client &&

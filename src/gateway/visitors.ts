@@ -13,7 +13,7 @@ import type { HostTable } from './hosts.ts'
 import { HttpVisitor } from './http-visitor.ts'
 import type { LimitsOf } from './limits-of.ts'
 import type { Answered, Guest, HttpLobby } from './lobby.ts'
-import { Rates } from './rate.ts'
+import { Rates, type Seat } from './rate.ts'
 import type { Route } from './route.ts'
 import type { Routes } from './routes.ts'
 import { Shares } from './shares.ts'
@@ -165,19 +165,12 @@ export class Visitors implements HttpLobby {
     return this.trusted.visitorOf(peer, fieldText(bytes, Field.forwardedFor) ?? '')
   }
 
-  enter(guest: Guest, address: string, route: Route): Refusal | undefined {
+  enter(guest: Guest, address: string, route: Route): Seat | Refusal {
     const name = this.#options.authority.ownerOf(route) ?? NOBODY
     const before = this.#all.get(guest)
     if (before !== undefined && !this.#shares.move(before, name)) return { problem: 'busy' }
     this.#all.set(guest, name)
-    const refused = this.#rates.connect(route, addressKey(address), this.limitsOf(route))
-    return refused === undefined
-      ? undefined
-      : { problem: refused === 'route' ? 'route_busy' : 'too_many_connections' }
-  }
-
-  exit(address: string, route: Route): void {
-    this.#rates.disconnect(route, addressKey(address))
+    return this.#rates.connect(route, addressKey(address), this.limitsOf(route)) ?? TOO_MANY
   }
 
   admit(_guest: Guest, address: string, route: Route, now: number): Refusal | undefined {
@@ -346,6 +339,8 @@ export class Visitors implements HttpLobby {
     this.#timer.unref()
   }
 }
+
+const TOO_MANY: Refusal = { problem: 'too_many_connections' }
 
 /** No name has it: whose share a visitor counts in that has not said where it goes. */
 const NOBODY = ''

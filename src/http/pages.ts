@@ -19,8 +19,8 @@ export const PAGES = {
   target_too_long: { status: 414, text: 'the address asked for is too long' },
   bad_expectation: { status: 417, text: 'the request expects something that is not done here' },
   misdirected: { status: 421, text: 'this connection is not for the address asked for' },
-  too_many_requests: { status: 429, text: 'too many requests came from your address' },
-  too_many_connections: { status: 429, text: 'too many connections came from your address' },
+  too_many_requests: { status: 429, text: 'there are too many requests to this address' },
+  too_many_connections: { status: 429, text: 'there are too many connections to this address' },
   head_too_large: { status: 431, text: "the request's header fields are too large" },
   not_implemented: { status: 501, text: 'this is not done here' },
   bad_version: { status: 505, text: 'only HTTP/1.0 and HTTP/1.1 are spoken here' },
@@ -33,9 +33,7 @@ export const PAGES = {
   bad_response: { status: 502, text: `${SERVER} gave an answer that is not proper HTTP` },
 
   absent: { status: 503, text: `${SERVER} is not connected` },
-  down: { status: 503, text: `${SERVER} is not well` },
   busy: { status: 503, text: 'the gateway has too many visitors' },
-  route_busy: { status: 503, text: 'this address has too many visitors' },
   draining: { status: 503, text: `${SERVER} is restarting` },
   overloaded: { status: 503, text: `${SERVER} has too many visitors` },
 

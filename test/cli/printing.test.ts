@@ -197,7 +197,16 @@ describe('status', () => {
     side: 'gateway',
     clients: [row],
     routes: [
-      { route: 'default', owner: 'home', service: 'http-80', type: 'http', replicas: 2, streams: 3, held: 4 },
+      {
+        route: 'default',
+        owner: 'home',
+        service: 'http-80',
+        type: 'http',
+        replicas: 2,
+        down: 0,
+        streams: 3,
+        held: 4,
+      },
     ],
     streams: 3,
     bytes: { in: 0, out: 0 },

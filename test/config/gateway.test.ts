@@ -174,7 +174,7 @@ describe('gateway.toml', () => {
     ['drain = 2020-01-01', '1: "drain" must be text, not a date: write drain = "30s"'],
     [
       '[grant.home]\nhosts = [\n"a.example",\n"a b"]',
-      '4: hosts: "a b" is not a host: write a DNS name, "*." and a DNS name, or "*"',
+      '4: hosts: "a b" is not a host: write a DNS name, "*." and a DNS name, an IP address, or "*"',
     ],
     [
       '[grant.home]\nports = ["70000"]',

@@ -226,16 +226,36 @@ describe('a host pattern', () => {
   })
 
   it.each([
+    ['10.0.0.1', '10.0.0.1'],
+    ['[2001:DB8:0:0::1]', '[2001:db8::1]'],
+    ['[::]', '[::]'],
+    ['Bücher.example', 'xn--bcher-kva.example'],
+    ['*.bücher.example', '*.xn--bcher-kva.example'],
+  ])('%s is %s, as a Host header has it', (text, host) => {
+    expect(parseHostPattern(text)).toBe(host)
+    expect(parseHostPattern(host)).toBe(host)
+  })
+
+  it.each([
     ['*example.com', 'a * stands for the whole first label'],
     ['a.*.com', 'a * stands for the whole first label'],
     ['*.*.com', 'a * stands for the whole first label'],
     ['**', 'a * stands for the whole first label'],
     ['example.com.', 'ends with a dot: leave it out'],
-    ['bücher.example', 'has letters that DNS has not: write it in its xn-- form'],
+    ['bücher.example.', 'ends with a dot: leave it out'],
+    ['ü..example', 'is not a host'],
+    // Some letters are dots, digits or stars to IDNA: what they become is looked at as well.
+    ['１２７.0.0.1', 'is not a host'],
+    ['＊.example', 'is not a host'],
     ['*.', 'is not a host'],
     ['', 'is not a host'],
     ['a..b', 'is not a host'],
-    ['10.0.0.1', 'is not a host'],
+    ['10.0.0.01', 'is not a host'],
+    ['*.10.0.0.1', 'is not a host'],
+    ['*.[::1]', 'is not a host'],
+    ['[fe80::1%eth0]', 'is not a host'],
+    ['[::1]:80', 'is not a host'],
+    ['::1', 'put brackets around IPv6'],
     ['a:80', 'is not a host'],
     [`${'a'.repeat(64)}.com`, 'is not a host'],
     [`${'abc.'.repeat(64)}com`, 'is not a host'],

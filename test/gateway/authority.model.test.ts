@@ -6,12 +6,18 @@ import { enrolled, grants, HOUR, keyOf, NOW, reread, secretOf } from './people.t
 
 /** Few of everything, so that sequences meet. */
 const NAMES = ['home', 'office', 'lab']
-const ROUTES = ['default', 'tcp:2000', 'tcp:2001', 'tcp:2002']
+const ROUTES = ['default', 'default/x', '*.a/', 'b.a/', 'b.a/x', 'c.a/', 'tcp:2000', 'tcp:2001', 'tcp:2002']
+/** What visitors ask for. */
+const ASKED = ['b.a', 'c.a', 'd.a', 'x.b.a', 'a']
 const KEYS = [0, 1, 2, 3, 4].map(keyOf)
 const GRANTS = [
   undefined,
   grants(['home', [[2000, 2001]], ['*']]),
-  grants(['home', [[2000, 2002]], ['*']], ['office', [[2001, 2002]], ['*']], ['lab', [[2000, 2002]]]),
+  grants(
+    ['home', [[2000, 2002]], ['*', '*.a']],
+    ['office', [[2001, 2002]], ['*', 'b.a']],
+    ['lab', [[2000, 2002]], ['c.a']],
+  ),
 ]
 
 const name = fc.constantFrom(...NAMES)
@@ -25,6 +31,14 @@ const step = fc.oneof(
   },
   { weight: 6, arbitrary: fc.record({ does: fc.constant('redeem'), secret, key }) },
   { weight: 8, arbitrary: fc.record({ does: fc.constant('claim'), name, route }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      does: fc.constant('claim all'),
+      name,
+      routes: fc.subarray(ROUTES, { minLength: 2, maxLength: 4 }),
+    }),
+  },
   {
     weight: 2,
     arbitrary: fc.record({ does: fc.constant('choose port'), name, service: fc.constantFrom('ssh', 'db') }),
@@ -70,6 +84,7 @@ function act(authority: Authority, step: Step, now: number): unknown {
       authority.keepPort(name, service, port)
       return port
     }
+    if ('routes' in step) return authority.claimAll(step.routes, step.name)
     if (step.does === 'claim' && 'name' in step && 'route' in step)
       return authority.claim(step.route, step.name)
     if ('name' in step && 'route' in step) return authority.releaseBy(step.name, step.route)
@@ -97,6 +112,7 @@ function answers(authority: Authority, now: number): unknown {
     routes: NAMES.map((name) => authority.routesOf(name)),
     covered: NAMES.map((name) => ROUTES.map((route) => authority.covers(name, route))),
     uncovered: authority.uncovered,
+    found: ASKED.map((host) => ['/', '/x'].map((path) => authority.hosts.find(host)?.route(path))),
     names: authority.names,
     clients: authority.clients,
     first: authority.needsFirstInvite,
@@ -139,6 +155,23 @@ test('a gateway that restarts before each step answers as one that never does', 
   )
 })
 
+/** `name` was told that a route is its own: nobody else may have it, nor any route of its host, nor a wildcard above. */
+function take(
+  owner: Map<string, string>,
+  route: string,
+  name: string,
+  granted: (typeof GRANTS)[number],
+): void {
+  expect(owner.get(route) ?? name).toBe(name)
+  const [host = ''] = route.split('/')
+  const of = (host: string) => [...owner].filter(([other]) => other.split('/')[0] === host)
+  for (const [, other] of of(host)) expect(other).toBe(name)
+  const above = of(`*${host.slice(host.indexOf('.'))}`)
+  const listed = granted?.get(name)?.hosts.includes(host) ?? false
+  if (of(host).length === 0 && !listed) for (const [, other] of above) expect(other).toBe(name)
+  owner.set(route, name)
+}
+
 test('nobody but its owner gets a route, and nobody a revoked key or a spent use back', () => {
   fc.assert(
     fc.property(start, steps, ([names, granted], steps) => {
@@ -154,10 +187,13 @@ test('nobody but its owner gets a route, and nobody a revoked key or a spent use
         const answer = act(authority, step, now)
         const refused = typeof answer === 'object' && answer !== null && 'scope' in answer
 
+        if ('routes' in step) {
+          // All of them, or nothing of it.
+          if (!refused) for (const route of step.routes) take(owner, route, step.name, current)
+        }
         // The whole law of ownership, in four lines.
         if (!refused && step.does === 'claim' && 'route' in step && 'name' in step) {
-          expect(owner.get(step.route) ?? step.name).toBe(step.name)
-          owner.set(step.route, step.name)
+          take(owner, step.route, step.name, current)
         }
         if (!refused && 'service' in step) {
           const taken = `tcp:${String(answer)}`
@@ -177,6 +213,14 @@ test('nobody but its owner gets a route, and nobody a revoked key or a spent use
           for (const [route, name] of owner) if (name === step.name) owner.delete(route)
         }
         for (const route of ROUTES) expect(authority.ownerOf(route)).toBe(owner.get(route))
+
+        for (const host of ASKED) {
+          const entry = authority.hosts.find(host)
+          for (const path of ['/', '/x']) {
+            const route = entry?.route(path)
+            if (route !== undefined) expect(entry?.name).toBe(owner.get(route))
+          }
+        }
 
         for (const { key } of authority.record.revoked) revoked.add(key)
         for (const key of revoked) expect(authority.identify(key as (typeof KEYS)[number])).toBe('revoked')

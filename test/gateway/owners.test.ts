@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { TunnelError } from '../../src/errors.ts'
 import { Authority, authoritySchema } from '../../src/gateway/authority.ts'
 import { HOLD_RECENT_MS, ROUTES_PER_NAME } from '../../src/limits.ts'
 import type { ServiceOffer } from '../../src/protocol/index.ts'
@@ -16,6 +17,7 @@ const BOTH = grants(
   ],
 )
 const http: ServiceOffer = { name: 'web', type: 'http' }
+const onHost: ServiceOffer = { ...http, hosts: ['b.example.com'] }
 const tcp = (port?: number): ServiceOffer => ({
   name: 'ssh',
   type: 'tcp',
@@ -72,6 +74,126 @@ describe('a route', () => {
     expect(code).toBe('too_many_services')
     expect(message).toContain('blindgate release')
     authority.claim('tcp:1024', 'home')
+  })
+})
+
+/** As `BOTH`, with hosts: each of them has all that it asks for. */
+const HOSTS = grants(
+  ['home', [], ['*.example.com', 'example.com', '*', '[::1]']],
+  ['office', [], ['a.example.com', '*.a.example.com', 'b.example.com', 'office.example']],
+)
+
+describe('a host', () => {
+  const hosted = () => enrolled(['home', 'office'], HOSTS)
+  const code = (authority: Authority, route: string, name: string): string | undefined => {
+    const before = authority.record
+    try {
+      authority.claim(route, name)
+      return undefined
+    } catch (error) {
+      if (!(error instanceof TunnelError)) throw error
+      // Whoever is refused has changed nothing.
+      expect(authority.record).toEqual(before)
+      expect(error.message).not.toContain('home')
+      return error.code
+    }
+  }
+
+  test('belongs to one name on every path, absent or present, until the last of its routes is released', () => {
+    const authority = hosted()
+    authority.claim('b.example.com/api', 'office')
+    const restarted = new Authority(reread(authority.record), HOSTS)
+    for (const gateway of [authority, restarted]) {
+      for (const route of [
+        'b.example.com/',
+        'b.example.com/login',
+        'b.example.com/api',
+        'b.example.com/api/v1',
+      ]) {
+        expect(code(gateway, route, 'home')).toBe('route_taken')
+      }
+      gateway.claim('b.example.com/', 'office')
+      expect(gateway.release('b.example.com/api')).toBe('office')
+      expect(code(gateway, 'b.example.com/api', 'home')).toBe('route_taken')
+      expect(gateway.release('B.example.com')).toBe('office')
+      expect(code(gateway, 'b.example.com/api', 'home')).toBeUndefined()
+      expect(gateway.hosts.find('b.example.com')?.name).toBe('home')
+    }
+  })
+
+  test('that is everybody else’s belongs to one name like any other, on every path', () => {
+    const authority = hosted()
+    authority.claim('default/api', 'home')
+    expect(code(authority, 'default', 'office')).toBe('route_taken')
+    expect(code(authority, 'default/x', 'office')).toBe('route_taken')
+  })
+
+  test('below a wildcard is the wildcard’s, unless it has an owner or stands in another grant as it is', () => {
+    const authority = hosted()
+    authority.claim('c.example.com/', 'office')
+    authority.claim('*.example.com/', 'home')
+    expect(code(authority, 'c.example.com/x', 'office')).toBeUndefined()
+    expect(code(authority, 'c.example.com/', 'home')).toBe('route_taken')
+    expect(code(authority, 'd.example.com/', 'office')).toBe('route_taken')
+    expect(code(authority, 'd.example.com/x', 'office')).toBe('route_taken')
+    // Granted to office in so many letters.
+    expect(code(authority, 'b.example.com/', 'office')).toBeUndefined()
+    // One label and no more.
+    expect(code(authority, 'x.y.example.com/', 'office')).toBeUndefined()
+    expect(code(authority, 'example.com/', 'office')).toBeUndefined()
+    expect(code(authority, '*.a.example.com/', 'office')).toBeUndefined()
+    expect(code(authority, '*.example.com/x', 'office')).toBe('route_taken')
+    // Released by office, it is below the wildcard again.
+    authority.setGrants(undefined)
+    authority.release('c.example.com/')
+    authority.release('c.example.com/x')
+    expect(code(authority, 'c.example.com/', 'office')).toBe('route_taken')
+    expect(authority.hosts.find('c.example.com')?.name).toBe('home')
+  })
+
+  test('is found from the moment it is claimed until it is released, whoever serves it', () => {
+    const authority = hosted()
+    const at = (host: string) => authority.hosts.find(host)?.route('/')
+    authority.claim('a.example.com/', 'office')
+    authority.claim('*.example.com/', 'home')
+    expect([at('a.example.com'), at('b.example.com')]).toEqual(['a.example.com/', '*.example.com/'])
+    authority.revoke('office', NOW)
+    expect([at('a.example.com'), at('b.example.com')]).toEqual(['*.example.com/', '*.example.com/'])
+    expect(authority.releaseBy('home', '*.example.com/')).toBe(true)
+    expect(at('a.example.com')).toBeUndefined()
+  })
+
+  test('of several is claimed with all of them, or none is', () => {
+    const authority = hosted()
+    authority.claim('b.example.com/', 'office')
+    const { record, revision } = authority
+    const wanted = ['example.com/', 'b.example.com/x', '[::1]/']
+    expect(refusal(() => authority.claimAll(wanted, 'home')).code).toBe('route_taken')
+    expect([authority.record, authority.revision]).toEqual([record, revision])
+    expect(authority.claimAll(['example.com/', '[::1]/'], 'home')).toEqual(['example.com/', '[::1]/'])
+    expect(authority.claimAll(['example.com/', 'default'], 'home')).toEqual(['default'])
+  })
+
+  test('is one of a bounded number of routes, which several may not pass together', () => {
+    const authority = hosted()
+    const routes = Array.from({ length: ROUTES_PER_NAME - 1 }, (_, n) => `h${n}.office.example/`)
+    authority.claimAll(routes, 'office')
+    const both = ['x.office.example/', 'y.office.example/']
+    expect(refusal(() => authority.claimAll(both, 'office')).code).toBe('too_many_services')
+    expect(authority.routesOf('office')).toHaveLength(ROUTES_PER_NAME - 1)
+    authority.claimAll(both.slice(0, 1), 'office')
+    authority.claimAll(routes, 'office')
+  })
+
+  test('under the domain of the gateway is the service’s own, or has its owner’s name when that is another’s', () => {
+    const authority = hosted()
+    authority.domain = 'example.com'
+    expect(authority.mayOffer('home', http)).toEqual(['web.example.com/'])
+    authority.claim('web.example.com/', 'office')
+    expect(authority.mayOffer('home', http)).toEqual(['web-home.example.com/'])
+    // What it had in an earlier request is not chosen anew.
+    expect(authority.mayOffer('home', http, ['web.example.com/'])).toEqual(['web.example.com/'])
+    expect(refusal(() => authority.mayOffer('office', http)).message).toContain('add "web.example.com"')
   })
 })
 
@@ -180,6 +302,11 @@ describe('a grant', () => {
       'the default route is outside the grant of "office": add "*" under [grant.office] hosts on the gateway, then SIGHUP',
     ],
     [tcp(8080), 'home', "port 8080 is the gateway's own: choose another"],
+    [
+      onHost,
+      'office',
+      'host b.example.com is outside the grant of "office": add "b.example.com" under [grant.office] hosts on the gateway, then SIGHUP',
+    ],
     [http, 'lab', '"lab" has no grant: add [grant.lab] on the gateway, then SIGHUP'],
   ] as const)('refuses %o of "%s" with the line to change', (offer, name, message) => {
     expect(refusal(() => authority().mayOffer(name, offer))).toEqual({
@@ -187,6 +314,38 @@ describe('a grant', () => {
       scope: 'stream',
       message,
     })
+  })
+
+  test.each<[name: string, covered: string[], not: string[]]>([
+    [
+      'home',
+      ['a.example.com', '*.example.com', 'example.com', '*', '[::1]'],
+      ['x.a.example.com', '*.a.example.com', 'com', '*.com', 'example.org', 'xexample.com', '[::2]'],
+    ],
+    [
+      'office',
+      ['a.example.com', 'x.a.example.com', '*.a.example.com', 'office.example'],
+      ['*', 'c.example.com', '*.example.com', 'y.x.a.example.com', 'x.office.example', '10.0.0.1'],
+    ],
+  ])('of "%s" has the hosts %o, and not %o', (name, covered, not) => {
+    const gateway = enrolled(['home', 'office'], HOSTS)
+    const offer = (host: string): ServiceOffer => ({ ...http, hosts: [host], path: '/x' })
+    for (const host of covered) {
+      const [route = ''] = gateway.mayOffer(name, offer(host)) ?? []
+      expect(gateway.covers(name, route)).toBe(true)
+    }
+    for (const host of not) {
+      expect(refusal(() => gateway.mayOffer(name, offer(host))).code).toBe('not_granted')
+      expect(gateway.covers(name, host === '*' ? 'default/x' : `${host}/x`)).toBe(false)
+    }
+  })
+
+  test('refuses an offer of which one host is outside', () => {
+    const gateway = enrolled(['home', 'office'], HOSTS)
+    const offer = { ...http, hosts: ['a.example.com', 'c.example.com'] }
+    expect(refusal(() => gateway.mayOffer('office', offer)).message).toContain(
+      'host c.example.com is outside',
+    )
   })
 
   test('refuses a type that it does not list, and a port where it has none', () => {
@@ -199,20 +358,21 @@ describe('a grant', () => {
   test.each<[ServiceOffer, string]>([
     [{ name: 'web', type: 'https' }, 'unsupported'],
     [{ name: 'dns', type: 'udp', port: 53 }, 'unsupported'],
-    [{ name: 'web', type: 'http', hosts: ['app.example.com'] }, 'unsupported'],
-    [{ name: 'web', type: 'http', path: '/api' }, 'unsupported'],
+    [{ name: 'web', type: 'http', hosts: ['app.example.com:80'] }, 'bad_service'],
+    [{ name: 'web', type: 'http', path: '/api/' }, 'bad_service'],
     [{ name: 'web', type: 'http', port: 80 }, 'bad_service'],
     [{ name: 'ssh', type: 'tcp', hosts: ['a.example.com'], port: 8000 }, 'bad_service'],
   ])('says of %o that it is %s', (offer, code) => {
     expect(refusal(() => enrolled(['home'], undefined).mayOffer('home', offer)).code).toBe(code)
   })
 
-  test('is 1024 to 65535 and the default route where the file has none', () => {
+  test('is 1024 to 65535, any host and the default route where the file has none', () => {
     const gateway = enrolled(['home'], undefined)
     gateway.reservedPorts = new Set([9000])
     gateway.mayOffer('home', http)
     gateway.mayOffer('home', tcp(1024))
     gateway.mayOffer('home', tcp(65_535))
+    gateway.mayOffer('home', { ...http, hosts: ['a.example.com', '*.example.com', '10.0.0.1', '*'] })
     for (const port of [1, 1023, 9000]) {
       expect(refusal(() => gateway.mayOffer('home', tcp(port))).code).toBe('not_granted')
     }
@@ -243,6 +403,15 @@ describe('a grant', () => {
     expect(gateway.ownerOf('tcp:8050')).toBe('home')
     expect(gateway.setGrants(BOTH)).toEqual([])
     expect(gateway.uncovered).toEqual([])
+  })
+
+  test('that loses a wildcard names the routes below it, and keeps those that it lists', () => {
+    const gateway = enrolled(['home'], grants(['home', [], ['*.example.com', 'a.example.com']]))
+    gateway.claimAll(['*.example.com/', 'a.example.com/x', 'b.example.com/'], 'home')
+    expect(gateway.setGrants(grants(['home', [], ['a.example.com']])).map(({ route }) => route)).toEqual([
+      '*.example.com/',
+      'b.example.com/',
+    ])
   })
 })
 
@@ -325,6 +494,15 @@ describe('the record', () => {
     ['version', 2],
     ['owners', [{ route: 'tcp:0', name: 'home', live: false }]],
     ['owners', [{ route: 'default', name: 'Home', live: false }]],
+    ['owners', [{ route: 'a.example.com', name: 'home', live: false }]],
+    ['owners', [{ route: 'A.example.com/', name: 'home', live: false }]],
+    [
+      'owners',
+      [
+        { route: 'a.example.com/', name: 'home', live: false },
+        { route: 'a.example.com/x', name: 'office', live: false },
+      ],
+    ],
     ['revoked', [{ key: 'sha256:short', name: 'home', at: NOW }]],
     ['enrolled', undefined],
   ])('is refused with %s as %o', (field, value) => {

@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
 import { type Replica, Routes } from '../../src/gateway/routes.ts'
+import { PASSED_OVER_MAX_MS } from '../../src/limits.ts'
 
 const TUNNELS = ['a', 'b', 'c', 'd']
 const ROUTES = ['default', 'tcp:1', 'tcp:2']
@@ -33,6 +34,19 @@ const step = fc.oneof(
     arbitrary: fc.record({ does: fc.constant('visit' as const), route, exclude: fc.subarray(TUNNELS) }),
   },
   { weight: 3, arbitrary: fc.record({ does: fc.constant('end' as const), which: fc.nat() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ does: fc.constant('health' as const), tunnel, service, up: fc.boolean() }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      does: fc.constant('answered' as const),
+      which: fc.nat(),
+      well: fc.boolean(),
+      after: fc.constantFrom(0, 500, 1_000, 5_000),
+    }),
+  },
 )
 
 /** One row of the naive table. */
@@ -61,6 +75,15 @@ test('the table agrees with a naive list, whatever happens in whatever order', (
       let rows: Row[] = []
       const streams: { replica: Replica<string>; row: Row }[] = []
       const on = (route: string) => rows.filter((row) => row.route === route)
+      let now = 0
+      /** Of a service of a tunnel, while it is offered. */
+      const down = new Set<string>()
+      const targetOf = ({ tunnel, service }: { tunnel: string; service: string }) => `${tunnel} ${service}`
+      const forgetGone = () => {
+        const there = new Set(rows.map(targetOf))
+        for (const target of down) if (!there.has(target)) down.delete(target)
+      }
+      const works = (row: Row) => !suspect.has(row.tunnel) && !down.has(targetOf(row))
       const active = ({ tunnel, service }: Row) =>
         streams.filter(({ row }) => row.tunnel === tunnel && row.service === service && rows.includes(row))
           .length
@@ -77,7 +100,7 @@ test('the table agrees with a naive list, whatever happens in whatever order', (
             let displaced: string[] = []
             try {
               displaced = routes
-                .register(tunnel, name, { name: service, type }, route)
+                .register(tunnel, name, { name: service, type }, [route])
                 .map((one) => one.tunnel)
             } catch (error) {
               if (!(error instanceof TunnelError)) throw error
@@ -118,17 +141,40 @@ test('the table agrees with a naive list, whatever happens in whatever order', (
             routes.refresh(step.tunnel)
             break
           case 'visit': {
-            const eligible = on(step.route).filter(
-              (row) => !suspect.has(row.tunnel) && !step.exclude.includes(row.tunnel),
-            )
-            const picked = routes.pick(step.route, new Set(step.exclude))
+            const allowed = on(step.route).filter((row) => works(row) && !step.exclude.includes(row.tunnel))
+            const until = (row: Row) => replicaOf(routes, row).passedOver
+            const good = allowed.filter((row) => until(row) <= now)
+            const soonest = Math.min(...allowed.map(until))
+            const eligible = good.length > 0 ? good : allowed.filter((row) => until(row) === soonest)
+            const picked = routes.pick(step.route, new Set(step.exclude), now)
             const row = eligible.find((row) => row.tunnel === picked?.tunnel)
             expect(picked === undefined).toBe(eligible.length === 0)
             if (picked === undefined) break
             if (row === undefined) throw new Error('picked what is not eligible')
-            expect(picked.active).toBe(Math.min(...eligible.map((row) => loadOf(routes, row))))
+            const least = Math.min(...eligible.map((row) => loadOf(routes, row)))
+            if (good.length > 0) expect(picked.active).toBe(least)
             routes.begin(picked)
             streams.push({ replica: picked, row })
+            break
+          }
+          case 'health': {
+            const offered = rows.some((row) => targetOf(row) === targetOf(step))
+            expect(routes.setHealth(step.tunnel, step.service, step.up)).toBe(
+              offered && step.up === down.has(targetOf(step)),
+            )
+            if (offered && !step.up) down.add(targetOf(step))
+            if (step.up) down.delete(targetOf(step))
+            break
+          }
+          case 'answered': {
+            now += step.after
+            const stream = streams[step.which % Math.max(1, streams.length)]
+            if (stream === undefined) break
+            if (step.well) routes.worked(stream.replica)
+            else routes.failed(stream.replica, now)
+            const { passedOver } = stream.replica
+            expect(passedOver > now).toBe(!step.well)
+            expect(passedOver - now).toBeLessThanOrEqual(PASSED_OVER_MAX_MS)
             break
           }
           case 'end': {
@@ -137,12 +183,13 @@ test('the table agrees with a naive list, whatever happens in whatever order', (
             break
           }
         }
+        forgetGone()
         for (const route of ROUTES) {
           expect(routes.replicas(route).map((one) => one.tunnel)).toEqual(on(route).map((row) => row.tunnel))
           expect(new Set(on(route).map((row) => `${row.name} ${row.service} ${row.type}`)).size).toBeLessThan(
             2,
           )
-          const usable = on(route).some((row) => !suspect.has(row.tunnel))
+          const usable = on(route).some(works)
           expect(routes.usable(route)).toBe(usable)
           expect(heard.get(route) ?? false).toBe(usable)
         }
@@ -166,16 +213,21 @@ test('the table agrees with a naive list, whatever happens in whatever order', (
 })
 
 function loadOf(routes: Routes<string>, row: Row): number {
+  return replicaOf(routes, row).active
+}
+
+function replicaOf(routes: Routes<string>, row: Row): Replica<string> {
   const replica = routes.replicas(row.route).find((one) => one.tunnel === row.tunnel)
   if (replica === undefined) throw new Error('the row is not in the table')
-  return replica.active
+  return replica
 }
 
 test('no replica that stays is passed over for long: equals take turns', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 0, max: 30 }), (replicas, visits) => {
       const routes = new Routes<number>({ isLive: () => true })
-      for (let n = 0; n < replicas; n++) routes.register(n, 'home', { name: 'web', type: 'http' }, 'default')
+      for (let n = 0; n < replicas; n++)
+        routes.register(n, 'home', { name: 'web', type: 'http' }, ['default'])
       const seen = Array.from({ length: replicas }, () => 0)
       for (let n = 0; n < visits; n++) {
         const tunnel = routes.pick('default')?.tunnel ?? -1
