@@ -9,9 +9,9 @@ export interface AccessEntry {
   time: number
   address: string
   route: string
-  service?: string
+  service?: string | undefined
   /** Which client served it: the short pin of its key, or its instance. */
-  replica?: string
+  replica?: string | undefined
   method: string
   /** As the visitor wrote it, one character per byte. */
   target: string
@@ -22,13 +22,13 @@ export interface AccessEntry {
   bytesIn: number
   bytesOut: number
   /** From the request's first byte; absent when no answer began. */
-  firstByteMs?: number
+  firstByteMs?: number | undefined
   totalMs: number
   requestId: string
-  referer?: string
-  userAgent?: string
+  referer?: string | undefined
+  userAgent?: string | undefined
   /** The code of what went wrong. */
-  error?: string
+  error?: string | undefined
 }
 
 /** Lines are of one of these forms. */

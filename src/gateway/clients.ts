@@ -51,6 +51,8 @@ export interface ClientsOptions {
   memory: MemoryBudget
   /** A client's tunnel has room for streams again. */
   onOpenable(client: ConnectedClient): void
+  /** A client wants no more streams, nor requests on those it has. */
+  onDraining(client: ConnectedClient): void
   log: Logger
 }
 
@@ -140,8 +142,7 @@ export class Clients {
         idsLow: () => {
           tunnel.send({ type: 'drain', deadlineMs: DRAIN_MS_MAX })
           if (client === undefined) return
-          client.draining = true
-          this.#options.routes.refresh(client)
+          this.#drains(client)
         },
       },
       { role: 'gateway', memory: this.#options.memory },
@@ -342,8 +343,7 @@ export class Clients {
         return
       }
       case 'drain':
-        client.draining = true
-        routes.refresh(client)
+        this.#drains(client)
         log.info({ name: client.name, key: client.key, streams: client.carried.size }, 'client drains')
         return
     }
@@ -384,6 +384,12 @@ export class Clients {
         : 'this gateway has as many tunnels as it may'
     this.#reject(tunnel, 'overloaded', detail, OWN_PROBLEM_SECONDS)
     return false
+  }
+
+  #drains(client: ConnectedClient): void {
+    client.draining = true
+    this.#options.onDraining(client)
+    this.#options.routes.refresh(client)
   }
 
   #onClosed(client: ConnectedClient, reason: TunnelError): void {

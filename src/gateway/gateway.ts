@@ -20,11 +20,13 @@ import {
 } from './commands.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import { inviteAddress } from './invite-address.ts'
+import { LimitsOf } from './limits-of.ts'
 import { Registrar, refusal } from './registrar.ts'
 import { type GatewayStatus, type Reported, reportClients, reportGauges, reportStatus } from './report.ts'
 import { DEFAULT_HOST, DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
 import { Routes } from './routes.ts'
 import { Store } from './store.ts'
+import { TrustedProxies } from './trusted.ts'
 import { VisitorPorts } from './visitor-ports.ts'
 import { Visitors } from './visitors.ts'
 
@@ -77,6 +79,8 @@ export class Gateway {
   readonly #admin: Admin
   readonly #access: AccessLog | undefined
   #settings: GatewaySettings
+  #limits: LimitsOf
+  #trusted: TrustedProxies
   #local: { close(): Promise<void> } | undefined
   #ready = false
   #closing: Promise<void> | undefined
@@ -88,6 +92,8 @@ export class Gateway {
     this.pin = identity.pin
     this.#options = options
     this.#settings = settings
+    this.#limits = new LimitsOf(settings)
+    this.#trusted = new TrustedProxies(settings.trustedProxies)
     authority.domain = settings.domain
     this.#lock = lock
     this.#store = store
@@ -113,6 +119,9 @@ export class Gateway {
       routes: this.#routes,
       memory: this.#memory,
       holdMs: settings.holdMs,
+      limits: () => this.#limits,
+      trusted: () => this.#trusted,
+      access: this.#access,
       log,
     })
     this.#ports = new VisitorPorts({ visitors: this.#visitors, host: () => this.#portsHost, log })
@@ -137,6 +146,7 @@ export class Gateway {
         for (const { routes } of client.services.values())
           for (const route of routes) this.#visitors.release(route)
       },
+      onDraining: (client) => this.#visitors.clientLeaves(client),
       log,
     })
     this.#listener = new TunnelListener({
@@ -244,6 +254,8 @@ export class Gateway {
       trustedProxies,
       log: { ...log, access: old.log.access },
     }
+    this.#limits = new LimitsOf(settings)
+    this.#trusted = new TrustedProxies(trustedProxies)
     this.#access?.reload(log)
     const uncovered = this.#store.setGrants(settings.grants)
     const why = refusal('not_granted', 'the grant was narrowed on the gateway')

@@ -33,12 +33,7 @@ export class ServiceStream extends Upstream implements Carried {
 
   /** Another request to this replica may go over it: same tunnel, and so the same name; same registration. */
   fits(replica: Replica<ConnectedClient>): boolean {
-    return (
-      replica.tunnel === this.client &&
-      replica.offer === this.offer &&
-      replica.name === this.name &&
-      this.usable
-    )
+    return replica.tunnel === this.client && replica.offer === this.offer && this.usable
   }
 
   get route(): Route {

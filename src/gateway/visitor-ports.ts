@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:net'
 import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
 import { gatewayDescriptors, listenOn, visitorServerOptions } from '../net/index.ts'
-import { parseRoute, type Route } from './route.ts'
+import { DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
 import type { Visitors } from './visitors.ts'
 
 export interface VisitorPortsOptions {
@@ -47,7 +47,8 @@ export class VisitorPorts {
     const { visitors, log } = this.#options
     // Read only once it is known where to: a visitor whose bytes lie in the kernel costs nothing here.
     const server = createServer({ ...visitorServerOptions, pauseOnConnect: true }, (socket) => {
-      visitors.arrive(socket, route)
+      if (route === DEFAULT_ROUTE) visitors.arriveHttp(socket)
+      else visitors.arrive(socket, route)
     })
     const bound = await listenOn(server, address)
     server.on('error', (error) => log.error({ err: error, route }, 'a visitors’ port has a problem'))

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { STREAM_WINDOW_MAX_BYTES } from '../../src/limits.ts'
 import { service } from '../client/world.ts'
-import { until } from '../net/joined.ts'
+import { turns, until } from '../net/joined.ts'
 import {
   ACK,
   DATA,
@@ -158,8 +158,9 @@ describe('a visitor that reached no target', () => {
     })
     const visit = world.visit(http, REQUEST)
     await visit.received('here')
-    expect(await first).toBe(REQUEST)
-    expect([...one.visits.all, ...two.visits.all].map(({ text }) => text)).toEqual([REQUEST, REQUEST])
+    const sent = await first
+    expect(sent).toMatch(/^GET \/ HTTP\/1\.1\r\nHost: x\r\nX-Forwarded-For: 127\.0\.0\.1\r\n/)
+    expect([...one.visits.all, ...two.visits.all].map(({ text }) => text)).toEqual([sent, sent])
   })
 
   test('is told so when every replica said it: 502 by code for http, a reset for tcp, and no words of the peer', async () => {
@@ -186,18 +187,27 @@ describe('a visitor that reached no target', () => {
     expect(one.visits.all.length + two.visits.all.length).toBe(2)
     one.serve = two.serve = (visit) => visit.write('HTTP/1.1 200 OK\r\n')
     const half = world.visit(http, REQUEST)
-    await half.received('200 OK\r\n')
+    await until(() => one.visits.all.length + two.visits.all.length === 3)
+    await turns(20)
     for (const visit of [...one.visits.all, ...two.visits.all]) visit.unreached('refused')
-    expect(await half.over).toBe('reset')
-    expect(half.text).toBe('HTTP/1.1 200 OK\r\n')
+    await half.received('502 Bad Gateway')
+    expect(one.visits.all.length + two.visits.all.length).toBe(3)
+    // And one whose answer was under way is cut, or half of it would look whole.
+    one.serve = two.serve = (visit) => visit.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf')
+    const cut = world.visit(http, REQUEST)
+    await cut.received('half')
+    for (const visit of [...one.visits.all, ...two.visits.all]) visit.unreached('refused')
+    expect(await cut.over).toBe('reset')
+    expect(one.visits.all.length + two.visits.all.length).toBe(4)
   })
 
   test('is not tried again when it had sent more than is kept', async () => {
     const { one, two, http } = await pair(async (visit) => {
-      await until(() => visit.text.length >= 40_000)
+      await until(() => visit.text.length >= 80_000)
       visit.unreached('refused')
     })
-    const visit = world.visit(http, Buffer.alloc(40_000, 'x'))
+    const visit = world.visit(http, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 80000\r\n\r\n')
+    visit.write(Buffer.alloc(80_000, 'x'))
     await visit.received('502')
     expect(one.visits.all.length + two.visits.all.length).toBe(1)
   })

@@ -42,9 +42,17 @@ const PURE_BUILTINS = ['assert', 'buffer', 'crypto', 'events', 'string_decoder',
   (name) => `node:${name}`,
 )
 /** The parts of the gateway that decide and do not act. */
-const PURE_CORES = ['access-line', 'authority', 'hosts', 'limits-of', 'offer', 'rate', 'routes', 'series', 'waiting'].map(
-  (name) => `src/gateway/${name}.ts`,
-)
+const PURE_CORES = [
+  'access-line',
+  'authority',
+  'hosts',
+  'limits-of',
+  'offer',
+  'rate',
+  'routes',
+  'series',
+  'waiting',
+].map((name) => `src/gateway/${name}.ts`)
 
 const sources = typescript('src')
 
