@@ -131,6 +131,7 @@ export class Gateway {
       ports: this.#ports,
       save,
       urlOf: (route) => this.#urlOf(route),
+      clients: () => this.#clients.all,
       onWithdrawn: (route) => this.#visitors.dismiss(route),
       log,
     })

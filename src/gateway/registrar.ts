@@ -29,6 +29,8 @@ export interface RegistrarOptions {
   /** Resolves when what the authority knows is on disk. */
   save: () => Promise<void>
   urlOf: (route: Route) => string
+  /** Those who are logged in. */
+  clients: () => Iterable<ConnectedClient>
   /** Nobody serves the route, and nobody is to wait for it: its owner has lost it. */
   onWithdrawn: (route: Route) => void
   log: Logger
@@ -149,10 +151,10 @@ export class Registrar {
     const gone = routes.flatMap(({ route, why }) =>
       this.#options.routes.withdraw(route).map((replica) => ({ replica, why })),
     )
+    this.#cutVisitors(new Set(routes.map(({ route }) => route)))
     const told = new Map<ConnectedClient, ServiceRefusal[]>()
     for (const { replica, why } of gone) {
-      const { tunnel: client, service, route } = replica
-      this.#cutVisitors(client, route)
+      const { tunnel: client, service } = replica
       if (!this.#forget(client, service)) continue
       const services = told.get(client) ?? []
       told.set(client, services)
@@ -172,8 +174,9 @@ export class Registrar {
     return client.services.delete(service)
   }
 
-  #cutVisitors(client: ConnectedClient, route: Route): void {
-    for (const carried of Array.from(client.carried.values())) if (carried.route === route) carried.cut()
+  /** Of every client: one that no longer offers a service may still carry visitors who came before. */
+  #cutVisitors(routes: ReadonlySet<Route>): void {
+    for (const client of this.#options.clients()) cutOn(client, routes)
   }
 
   async #registerOne(client: ConnectedClient, offer: ServiceOffer, request: Request): Promise<ServiceResult> {
@@ -290,7 +293,7 @@ export class Registrar {
   /** A silent tunnel lost its service to another of the same name: if it wakes up, it must know. */
   #tellGhosts(ghosts: readonly Replica<ConnectedClient>[]): void {
     for (const { tunnel: client, service, route } of ghosts) {
-      this.#cutVisitors(client, route)
+      cutOn(client, new Set([route]))
       if (!this.#forget(client, service)) continue
       const error = refusal(
         'route_conflict',
@@ -340,6 +343,10 @@ interface Placing {
   readonly request: Request
   /** Routes that nobody owned before: not kept when the offer is refused in the end. */
   readonly claimed: Route[]
+}
+
+function cutOn(client: ConnectedClient, routes: ReadonlySet<Route>): void {
+  for (const carried of Array.from(client.carried.values())) if (routes.has(carried.route)) carried.cut()
 }
 
 function sameRoutes(one: readonly Route[], other: readonly Route[]): boolean {

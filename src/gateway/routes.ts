@@ -1,32 +1,10 @@
 import { TunnelError } from '../errors.ts'
-import { PASSED_OVER_MAX_MS, PASSED_OVER_MS, SERVICES_PER_TUNNEL } from '../limits.ts'
+import { SERVICES_PER_TUNNEL } from '../limits.ts'
 import { printable, type ServiceOffer } from '../protocol/index.ts'
+import { alike, type Millis, Offered, type Replica, type Served, Slot } from './replica.ts'
 import type { Route } from './route.ts'
 
-/** Monotonic milliseconds. */
-type Millis = number
-
-/** What replicas of one route have in common. */
-export interface Served {
-  /** The tenant. */
-  readonly name: string
-  readonly service: string
-  readonly type: ServiceOffer['type']
-  readonly tls: ServiceOffer['tls']
-}
-
-/** One tunnel's offer on one route. Made and kept by `Routes`; `T` is the caller's handle of a tunnel. */
-export interface Replica<T> extends Served {
-  readonly tunnel: T
-  readonly route: Route
-  readonly offer: ServiceOffer
-  /** Streams of this service that the tunnel carries now, over all of the service's routes. */
-  readonly active: number
-  /** Its client says that its target is down: it gets no visitors. */
-  readonly down: boolean
-  /** It failed, and until then others are preferred; 0 when it did not. */
-  readonly passedOver: Millis
-}
+export type { Replica } from './replica.ts'
 
 export interface RoutesOptions<T> {
   /** False for a tunnel that gets no new streams (silent, draining, closing). Asked on each `pick`: keep it cheap. */
@@ -44,56 +22,6 @@ interface Entry<T> {
   next: number
   /** What `onLive` and `onGone` last said. */
   usable: boolean
-}
-
-/** One service of one tunnel. Its replicas on several routes lead to one target, so what is known of that is theirs together. */
-class Offered<T> {
-  readonly slots = new Map<Route, Slot<T>>()
-  active = 0
-  down = false
-  /** In a row, those of one time being one. */
-  failures = 0
-  passedOver: Millis = 0
-}
-
-class Slot<T> implements Replica<T> {
-  readonly tunnel: T
-  readonly route: Route
-  readonly name: string
-  offer: ServiceOffer
-  readonly offered: Offered<T>
-
-  constructor(tunnel: T, route: Route, name: string, offer: ServiceOffer, offered: Offered<T>) {
-    this.tunnel = tunnel
-    this.route = route
-    this.name = name
-    this.offer = offer
-    this.offered = offered
-  }
-
-  get service(): string {
-    return this.offer.name
-  }
-
-  get type(): ServiceOffer['type'] {
-    return this.offer.type
-  }
-
-  get tls(): ServiceOffer['tls'] {
-    return this.offer.tls
-  }
-
-  get active(): number {
-    return this.offered.active
-  }
-
-  get down(): boolean {
-    return this.offered.down
-  }
-
-  get passedOver(): Millis {
-    return this.offered.passedOver
-  }
 }
 
 /**
@@ -177,18 +105,12 @@ export class Routes<T> {
    * failing. Failures within that time only begin it anew, since those of one moment have one cause.
    */
   failed(replica: Replica<T>, now: Millis): void {
-    if (!(replica instanceof Slot)) return
-    const { offered } = replica
-    if (offered.failures === 0 || now >= offered.passedOver) offered.failures++
-    const doubled = PASSED_OVER_MS * 2 ** Math.min(offered.failures - 1, 16)
-    offered.passedOver = now + Math.min(PASSED_OVER_MAX_MS, doubled)
+    if (replica instanceof Slot) replica.offered.failed(now)
   }
 
   /** A replica answered: its failures are forgotten. */
   worked(replica: Replica<T>): void {
-    if (!(replica instanceof Slot) || replica.offered.failures === 0) return
-    replica.offered.failures = 0
-    replica.offered.passedOver = 0
+    if (replica instanceof Slot) replica.offered.worked()
   }
 
   /**
@@ -332,15 +254,6 @@ export class Routes<T> {
       else this.#options.onGone?.(entry.route)
     }
   }
-}
-
-function alike(one: Served, other: Served): boolean {
-  return (
-    one.name === other.name &&
-    one.service === other.service &&
-    one.type === other.type &&
-    one.tls === other.tls
-  )
 }
 
 function conflict(route: Route, there: Served, wanted: Served): TunnelError {

@@ -1,6 +1,17 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import type { ServiceOffer } from '../../src/protocol/index.ts'
-import { ANSWER, granted, HTTP, REQUEST, type Running, settings, status, World } from './world.ts'
+import {
+  ANSWER,
+  freePort,
+  granted,
+  HTTP,
+  REQUEST,
+  type Running,
+  settings,
+  status,
+  tcp,
+  World,
+} from './world.ts'
 
 let world = new World()
 afterEach(async () => {
@@ -212,5 +223,24 @@ describe('a reload that takes one host from a service', () => {
     await running.gateway.reload(settings({ grants: granted({ home: {} }) }))
     expect((await home.heard('withdrawn')).services).toHaveLength(1)
     expect(await visit.over).toBe('reset')
+  })
+
+  test('cuts the visitors of a service that was taken back or withdrawn before, and that they outlived', async () => {
+    const wide = granted({ home: { hosts: ['a.example.com', '*'], ports: [[1024, 65_535]] } })
+    const running = await world.gateway({ grants: wide })
+    const port = await freePort()
+    const home = await world.enroll(running, 'home-1', {
+      name: 'home',
+      services: [web(['a.example.com', '*']), tcp(port)],
+    })
+    const visits = [world.visit(running.http, REQUEST), world.visit(port, 'hello')]
+    await home.visits.at(1)
+    await home.unregister([`tcp-${port}`])
+    await running.gateway.reload(
+      settings({ grants: granted({ home: { hosts: ['*'], ports: [[1024, 65_535]] } }) }),
+    )
+    expect(status(running).streams).toBe(2)
+    await running.gateway.reload(settings({ grants: granted({ home: {} }) }))
+    for (const visit of visits) expect(await visit.over).toBe('reset')
   })
 })
