@@ -7,11 +7,13 @@ import { TunnelError, userError } from '../errors.ts'
 import { type Identity, samePin } from '../identity/index.ts'
 import { DRAIN_MS, DRAIN_MS_MAX } from '../limits.ts'
 import { MemoryBudget, type Millis } from '../mux/index.ts'
+import type { ServiceOffer } from '../protocol/index.ts'
 import type { State } from '../state/index.ts'
 import { tunnelContext } from '../transport/index.ts'
 import { Connector, type ConnectorOwner } from './connector.ts'
 import { GatewayLog } from './gateway-log.ts'
 import type { GatewayEntry } from './gateways.ts'
+import { Generations } from './generation.ts'
 import { Outcomes } from './outcomes.ts'
 import { type ClientService, offersFor, type ServiceOutcome, servicesByName } from './services.ts'
 import { Serving } from './serving.ts'
@@ -64,6 +66,7 @@ export class Client extends EventEmitter<ClientEvents> {
   #connectors: Connector[]
   /** Of gateways that an update left out, until their last visitors have gone. */
   readonly #retired = new Set<Connector>()
+  readonly #generations = new Generations()
   readonly #outcomes: Outcomes
   readonly #tally = new Tally()
   readonly #gatewayLog: GatewayLog
@@ -102,7 +105,7 @@ export class Client extends EventEmitter<ClientEvents> {
         context,
         introduction,
         secret,
-        offers: offersFor(entry, this.#services.values()),
+        offers: this.#offersFor(entry),
         serving: this.#serving,
         memory,
         random: options.random ?? Math.random,
@@ -150,7 +153,7 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#serving.services = this.#services
     this.#dialOnly(gateways)
     for (const connector of this.#connectors) {
-      connector.want(offersFor(connector.entry, this.#services.values()))
+      connector.want(this.#offersFor(connector.entry))
       this.#outcomes.prune(connector)
       // What changed only here, as a target does, has its outcome already.
       this.#owner.answered(connector, [...this.#services.keys()])
@@ -158,11 +161,18 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#tellReaders()
   }
 
+  #offersFor(entry: GatewayEntry): ServiceOffer[] {
+    return offersFor(entry, this.#services.values(), this.#generations)
+  }
+
   #dialOnly(gateways: readonly GatewayEntry[]): void {
     const before = this.#connectors
-    this.#connectors = gateways.map(
-      (entry) => before.find((connector) => sameGateway(connector.entry, entry)) ?? this.#connectorTo(entry),
-    )
+    this.#connectors = gateways.map((entry) => {
+      const known = before.find((connector) => sameGateway(connector.entry, entry))
+      if (known === undefined) return this.#connectorTo(entry)
+      known.domain = entry.domain
+      return known
+    })
     for (const connector of before) {
       if (this.#connectors.includes(connector)) continue
       this.#outcomes.forget(connector)
@@ -232,7 +242,7 @@ export class Client extends EventEmitter<ClientEvents> {
 
   #answered(connector: Connector): boolean {
     if (!this.#welcomed.has(connector)) return false
-    return offersFor(connector.entry, this.#services.values()).every(
+    return this.#offersFor(connector.entry).every(
       ({ name }) => this.#outcomes.of(connector, name) !== undefined,
     )
   }

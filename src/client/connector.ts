@@ -1,5 +1,6 @@
 import type { SecureContext } from 'node:tls'
 import type { Logger } from 'pino'
+import { parseRemote } from '../config/index.ts'
 import { TunnelError } from '../errors.ts'
 import { TUNNELS_PER_GATEWAY } from '../limits.ts'
 import type { MemoryBudget, Millis } from '../mux/index.ts'
@@ -11,6 +12,7 @@ import { dialInOrder, greet, rejected } from './greeting.ts'
 import { helloOf, type Introduction } from './hello.ts'
 import { Link, type LinkOwner } from './link.ts'
 import type { Serving } from './serving.ts'
+import type { Whereabouts } from './urls.ts'
 
 /** How the client hears of a gateway. Synchronous. */
 export interface ConnectorOwner {
@@ -42,12 +44,16 @@ export interface ConnectorOptions {
  * One configured gateway: dials it, and keeps a tunnel to every distinct id behind its address. One dial is under
  * way at a time. The redial timer keeps the process alive: a client that waits must not let it end.
  */
-export class Connector implements LinkOwner {
+export class Connector implements LinkOwner, Whereabouts {
   readonly entry: GatewayEntry
   /** What the gateway is called in logs and events: its first address. */
   readonly gateway: string
   /** The host that the last tunnel was dialled at; what URLs are made with. */
   host = ''
+  /** Hosts of its addresses. */
+  readonly hosts: readonly string[]
+  /** The gateway's domain, as an invite said it last. */
+  domain: string | undefined
   /** The tenant, as the gateway says; printable. */
   name: string | undefined
   /** Final: it is not dialled any more. */
@@ -81,6 +87,8 @@ export class Connector implements LinkOwner {
   constructor(options: ConnectorOptions) {
     this.entry = options.entry
     this.gateway = options.entry.addresses[0] ?? ''
+    this.hosts = options.entry.addresses.map((address) => parseRemote(address).host)
+    this.domain = options.entry.domain
     this.name = options.entry.name
     this.#options = options
     this.#offers = options.offers

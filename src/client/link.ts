@@ -153,6 +153,7 @@ export class Link implements TunnelHandler, Origin {
       case 'register':
       case 'unregister':
       case 'unreached':
+      case 'health':
         break
     }
   }
