@@ -34,12 +34,7 @@ export function textAs<T>(parse: (text: string) => T) {
  * What `parse` gives; its `config_invalid` becomes a complaint about what stands at `path` within the value. `name` is
  * what the complaint begins with, where that is not the key at `path`.
  */
-export function attempt<T>(
-  context: z.RefinementCtx<unknown>,
-  path: PropertyKey[],
-  parse: () => T,
-  name?: string,
-): T {
+export function attempt<T>(context: z.RefinementCtx, path: PropertyKey[], parse: () => T, name?: string): T {
   try {
     return parse()
   } catch (error) {
