@@ -15,6 +15,7 @@ import { GatewayLog } from './gateway-log.ts'
 import type { GatewayEntry } from './gateways.ts'
 import { Generations } from './generation.ts'
 import { Outcomes } from './outcomes.ts'
+import { Prober } from './prober.ts'
 import { type ClientService, offersFor, type ServiceOutcome, servicesByName } from './services.ts'
 import { Serving } from './serving.ts'
 import { type ClientStatus, statusOf } from './status.ts'
@@ -35,6 +36,8 @@ export interface ClientOptions {
   state?: State | undefined
   /** 0 ≤ x < 1; for the jitter. */
   random?: (() => number) | undefined
+  /** How often targets are asked for their health. */
+  probeMs?: number | undefined
   /** What tunnels may hold in all; a quarter of RAM by default. */
   memoryBytes?: number | undefined
 }
@@ -68,6 +71,7 @@ export class Client extends EventEmitter<ClientEvents> {
   readonly #retired = new Set<Connector>()
   readonly #generations = new Generations()
   readonly #outcomes: Outcomes
+  readonly #prober: Prober
   readonly #tally = new Tally()
   readonly #gatewayLog: GatewayLog
   readonly #status: StatusSocket | undefined
@@ -96,6 +100,12 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#serving = new Serving({ log, tally: this.#tally })
     this.#serving.services = this.#services
     this.#outcomes = new Outcomes(log)
+    const random = options.random ?? Math.random
+    const changed = (name: string, up: boolean): void => {
+      for (const connector of [...this.#connectors, ...this.#retired]) connector.health(name, up)
+    }
+    this.#prober = new Prober({ log, random, everyMs: options.probeMs, changed })
+    this.#prober.watch(this.#services.values())
     const context = tunnelContext(identity)
     const memory = new MemoryBudget(options.memoryBytes ?? defaultMemoryBytes(), () => performance.now())
     const introduction = { version, instance, process: randomBytes(16).toString('hex') }
@@ -108,7 +118,7 @@ export class Client extends EventEmitter<ClientEvents> {
         offers: this.#offersFor(entry),
         serving: this.#serving,
         memory,
-        random: options.random ?? Math.random,
+        random,
         log,
         owner: this.#owner,
       })
@@ -120,6 +130,7 @@ export class Client extends EventEmitter<ClientEvents> {
   start(): void {
     if (this.#phase !== 'made') return
     this.#phase = 'started'
+    this.#prober.start()
     const dial = (): void => {
       if (this.#phase === 'started') for (const connector of this.#connectors) connector.start()
     }
@@ -158,6 +169,7 @@ export class Client extends EventEmitter<ClientEvents> {
       // What changed only here, as a target does, has its outcome already.
       this.#owner.answered(connector, [...this.#services.keys()])
     }
+    this.#prober.watch(this.#services.values())
     this.#tellReaders()
   }
 
@@ -211,6 +223,7 @@ export class Client extends EventEmitter<ClientEvents> {
   async #close(): Promise<void> {
     this.#phase = 'closed'
     this.#tellReaders()
+    this.#prober.close()
     this.#serving.close()
     this.#gatewayLog.close()
     const connectors = [...this.#connectors, ...this.#retired]
@@ -223,6 +236,7 @@ export class Client extends EventEmitter<ClientEvents> {
       services: this.#services,
       outcomes: this.#outcomes,
       serving: this.#serving,
+      prober: this.#prober,
       errors: this.#tally.counts,
     })
   }
@@ -264,6 +278,7 @@ export class Client extends EventEmitter<ClientEvents> {
       else this.#gatewayLog.missed(gateway, reason, retryMs)
       this.emit('disconnected', { gateway, reason, retryMs })
     },
+    isDown: (service) => this.#prober.health(service) === 'down',
     answered: (connector, names) => {
       for (const name of names) {
         const service = this.#services.get(name)

@@ -20,6 +20,8 @@ export interface ConnectorOwner {
   connected(connector: Connector): void
   /** The last tunnel is lost (`had`), or a dial failed; dialled again in `retryMs`, or never. */
   disconnected(connector: Connector, reason: TunnelError, retryMs: Millis | undefined, had: boolean): void
+  /** The target of a service is down. */
+  isDown(service: string): boolean
   /** The gateway answered to these services. */
   answered(connector: Connector, names: readonly string[]): void
   /** It will never work: not dialled any more. */
@@ -115,6 +117,11 @@ export class Connector implements LinkOwner, Whereabouts {
     this.#offers = offers
     // Also those that are being left: what is not offered any more must not be served there either.
     for (const link of this.#links) link.want(offers)
+  }
+
+  /** Tells every tunnel that carries the service what has become of its target. */
+  health(name: string, up: boolean): void {
+    for (const link of this.#links) link.health(name, up)
   }
 
   /** Dials no more, and tells the gateway to send nobody. */
@@ -301,6 +308,10 @@ export class Connector implements LinkOwner, Whereabouts {
   }
 
   // ── What the links say ────────────────────────────────────────────────────────────────────────────────
+
+  isDown(service: string): boolean {
+    return this.#options.owner.isDown(service)
+  }
 
   answered(link: Link, names: readonly string[]): void {
     if (this.#live.get(link.id) === link) this.#options.owner.answered(this, names)

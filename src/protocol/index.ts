@@ -41,6 +41,7 @@ export {
 } from './control.ts'
 export {
   type Endpoint,
+  encodeLocalHeader,
   encodeProxyHeader,
   type ProxyFields,
   type ProxyHeader,
