@@ -28,6 +28,8 @@ export interface RouteRow {
   type?: string
   /** Usable ones. */
   replicas: number
+  /** Those whose clients say that their target does not work. */
+  down?: number
   streams: number
   held: number
 }
