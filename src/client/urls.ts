@@ -43,7 +43,9 @@ export function visitorUrls(
   }
   if (type === 'http' && hosts.length > 0) {
     const urls = hosts.flatMap((host) => {
-      const [port] = [...stated.filter((one) => one.host === host), ...stated].map((one) => one.port)
+      const [port] = [...stated.filter((one) => one.host === unbracketed(host)), ...stated].map(
+        (one) => one.port,
+      )
       return port === undefined ? [] : [urlOf(service, host === '*' ? gateway.host : host, port)]
     })
     return { urls, dropped }
@@ -74,7 +76,11 @@ function statedBy(text: string, type: ServiceType): Stated | undefined {
   if (protocol !== `${type}:`) return undefined
   const number = port === '' ? DEFAULT_PORTS[type] : Number(port)
   if (number === undefined || number === 0) return undefined
-  return { text, host: hostname.toLowerCase().replace(/^\[|\]$/g, ''), port: number }
+  return { text, host: unbracketed(hostname.toLowerCase()), port: number }
+}
+
+function unbracketed(host: string): string {
+  return host.replace(/^\[|\]$/g, '')
 }
 
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
