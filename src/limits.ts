@@ -233,7 +233,7 @@ export const HEALTH_JITTER = 0.2
 export const HEALTH_TIMEOUT_MS = 5_000
 /** Read of an answer, so that a target that has said it all is not reset; the status line alone counts. */
 export const HEALTH_ANSWER_BYTES = 64 * KiB
-/** In a row: one lost answer is no news, 15 s of them are. Two good ones, so that a target that starts and falls stays away. */
+/** In a row: one lost answer is no news, 15 s of refusals are, or 30 of silence. Two good ones, so that a target that starts and falls stays away. */
 export const HEALTH_FAILURES = 3
 export const HEALTH_SUCCESSES = 2
 

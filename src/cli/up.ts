@@ -56,7 +56,11 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
 }
 
 /** Those of the file, which are pinned there; a file without any means the one that is joined. */
-async function gatewaysOf({ gateways }: ClientFile, state: State, config: string): Promise<GatewayEntry[]> {
+export async function gatewaysOf(
+  { gateways }: Pick<ClientFile, 'gateways'>,
+  state: State,
+  config: string,
+): Promise<GatewayEntry[]> {
   const { chooseGateway, joinedGateways } = await import('../client/index.ts')
   const joined = await joinedGateways(state)
   if (gateways.length === 0) return [chooseGateway(joined, undefined, `[[gateway]] in ${config}`)]
