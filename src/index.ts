@@ -20,7 +20,14 @@ import {
   rememberGateway,
   type ServiceOutcome,
 } from './client/index.ts'
-import { parseLabel, parseTarget, serviceSettings, type Target } from './config/index.ts'
+import {
+  parseHosts,
+  parseLabel,
+  parsePath,
+  parseTarget,
+  serviceSettings,
+  type Target,
+} from './config/index.ts'
 import { isErrorCode, type TunnelError, userError } from './errors.ts'
 import { decodeInvite, isName, samePin } from './identity/index.ts'
 import { DRAIN_MS } from './limits.ts'
@@ -43,6 +50,10 @@ export interface ForwardOptions {
   name?: string
   /** `http` (default): the gateway's http port, and the gateway can read it. `tcp`: a port of its own. */
   type?: 'http' | 'tcp'
+  /** http: the hosts that it answers for; `*.` stands for one label. Without it, what the gateway gives. */
+  host?: string | string[]
+  /** http: only paths that begin with it. */
+  path?: string
   /** tcp: the gateway's port; without it the gateway chooses. */
   port?: number
   /** pino; silent by default. */
@@ -136,8 +147,16 @@ function admit(server: Server, connection: Duplex): void {
   server.emit('connection', connection)
 }
 
-function serviceOf(target: Target, { name, type = 'http', port }: ForwardOptions): ClientService {
-  return serviceSettings({ type, target, port, name: name === undefined ? undefined : parseLabel(name) })
+function serviceOf(target: Target, options: ForwardOptions): ClientService {
+  const { name, type = 'http', host, path, port } = options
+  return serviceSettings({
+    type,
+    target,
+    name: name === undefined ? undefined : parseLabel(name),
+    hosts: host === undefined ? undefined : parseHosts([host].flat()),
+    path: path === undefined ? undefined : parsePath(path),
+    port,
+  })
 }
 
 async function offer(service: ClientService, options: ForwardOptions): Promise<Forwarding> {
@@ -190,12 +209,13 @@ async function gatewayOf(
 ): Promise<{ entry: GatewayEntry; secret?: string }> {
   const joined = await joinedGateways(state)
   if (invite === undefined) return { entry: chooseGateway(joined, gateway, 'the option `gateway`') }
-  const { addresses, pin, secret } = decodeInvite(invite)
+  const { addresses, pin, domain, secret } = decodeInvite(invite)
   // A program starts more often than once, and an invite is good once.
   const known = joined.find((entry) => samePin(entry.pin, pin))
-  if (known !== undefined) return { entry: known }
+  const told = domain === undefined ? {} : { domain }
+  if (known !== undefined) return { entry: { ...known, ...told } }
   checkKnown(joined, { addresses, pin }, false)
-  return { entry: { addresses, pin }, secret: Buffer.from(secret).toString('base64url') }
+  return { entry: { addresses, pin, ...told }, secret: Buffer.from(secret).toString('base64url') }
 }
 
 /** Resolves when the gateway has enrolled this machine and that is on the disk. */

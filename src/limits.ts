@@ -35,6 +35,9 @@ export const CONTROL_TEXT_CHARACTERS = 255
 export const URL_CHARACTERS = 1_024
 /** The value of a header that a service adds to its requests; with its name it stays a small part of a head. */
 export const REWRITE_VALUE_CHARACTERS = 1_024
+/** Hosts of one service, and headers that it adds to its requests: a site with all its names, and an offer stays one message. */
+export const HOSTS_PER_SERVICE = 64
+export const REWRITE_HEADERS = 32
 /** A stream's PROXY header, from either side: every TLV at its longest takes a quarter of it. */
 export const PROXY_HEADER_BYTES = 4 * KiB
 /** Unsent control bytes to a peer that does not read them; past it the tunnel ends. */
@@ -289,6 +292,17 @@ export const REPEATED_LOG_FIRST = 3
 export const FINISHING_POLL_MS = 50
 /** A process's own addresses are looked up this often, when visitors come: a laptop changes networks, not by the second. */
 export const OWN_ADDRESSES_MS = 5_000
+
+/** A target with a health path is asked this often, give or take the share of it that JITTER is: many are not asked at once. */
+export const HEALTH_PROBE_MS = 5_000
+export const HEALTH_JITTER = 0.2
+/** From the dial to the end of the answer, or its first HEALTH_ANSWER_BYTES: who is slower makes visitors wait as well. */
+export const HEALTH_TIMEOUT_MS = 5_000
+/** Read of an answer, so that a target that has said it all is not reset; the status line alone counts. */
+export const HEALTH_ANSWER_BYTES = 64 * KiB
+/** In a row: one lost answer is no news, 15 s of refusals are, or 30 of silence. Two good ones, so that a target that starts and falls stays away. */
+export const HEALTH_FAILURES = 3
+export const HEALTH_SUCCESSES = 2
 
 // ── Memory at rest ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,6 +7,8 @@ export interface QuickOptions {
   name?: string
   gateway?: string
   drain?: string
+  host?: string[]
+  path?: string
   port?: string
 }
 
@@ -14,24 +16,26 @@ export interface QuickOptions {
 export async function quick(
   type: 'http' | 'tcp',
   target: string,
-  { name, gateway, drain, port }: QuickOptions,
+  { name, gateway, drain, host, path, port }: QuickOptions,
   globals: Globals,
 ): Promise<void> {
   const [config, client] = await Promise.all([import('../config/index.ts'), import('../client/index.ts')])
-  const { formatAddress, labelled, parseLabel, parseRemote, parseTarget, serviceSettings } = config
+  const { formatAddress, labelled, parseHosts, parseLabel, parsePath, parseRemote, parseTarget } = config
   const optional = <T>(label: string, text: string | undefined, parse: (text: string) => T): T | undefined =>
     text === undefined ? undefined : labelled('usage', label, text, parse)
-  const said = {
+  const wish = {
     name: optional('--name', name, parseLabel),
+    hosts: host === undefined ? undefined : labelled('usage', '--host', host, parseHosts),
+    path: optional('--path', path, parsePath),
     port: optional('--port', port, portNumber),
-    gateway: optional('--gateway', gateway, (text) => formatAddress(parseRemote(text))),
   }
+  const said = optional('--gateway', gateway, (text) => formatAddress(parseRemote(text)))
   const service = labelled('usage', 'TARGET', target, (text) =>
-    serviceSettings({ type, target: parseTarget(text), name: said.name, port: said.port }),
+    config.serviceSettings({ type, target: parseTarget(text), ...wish }),
   )
   const drainMs = await drainMsOf(drain)
   const state = await stateOf(globals, { create: false })
-  const chosen = client.chooseGateway(await client.joinedGateways(state), said.gateway, '--gateway ADDR')
+  const chosen = client.chooseGateway(await client.joinedGateways(state), said, '--gateway ADDR')
   const log = await logOf(globals, 'info')
   await offer({
     state,

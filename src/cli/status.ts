@@ -85,9 +85,9 @@ function gatewayTables({ clients, routes }: GatewayStatus): string[] {
     ...(routes.length === 0
       ? []
       : table([
-          ['ROUTE', 'OWNER', 'SERVICE', 'REPLICAS', 'STREAMS', 'HELD'],
-          ...routes.map(({ route, owner, service = '-', replicas, streams, held }) =>
-            [route, owner, service, replicas, streams, held].map(String),
+          ['ROUTE', 'OWNER', 'SERVICE', 'REPLICAS', 'DOWN', 'STREAMS', 'HELD'],
+          ...routes.map(({ route, owner, service = '-', replicas, down = 0, streams, held }) =>
+            [route, owner, service, replicas, down, streams, held].map(String),
           ),
         ])),
   ]
@@ -104,12 +104,12 @@ function clientTables({ gateways, routes }: ClientStatus): string[] {
         rttMs === undefined ? '-' : `${rttMs} ms`,
       ]),
     ]),
-    ...routes.map(({ name, urls, target, error }) => {
+    ...routes.map(({ name, urls, target, health, error }) => {
       const where =
         urls.length === 0
           ? `${name} (${error === undefined ? 'no answer yet' : error.message})`
           : urls.join(' ')
-      return `${where} → ${target}`
+      return `${where} → ${target}${health === undefined ? '' : ` (${health})`}`
     }),
   ]
 }

@@ -56,8 +56,17 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
 }
 
 /** Those of the file, which are pinned there; a file without any means the one that is joined. */
-async function gatewaysOf({ gateways }: ClientFile, state: State, config: string): Promise<GatewayEntry[]> {
-  if (gateways.length > 0) return gateways.map(({ address, key }) => ({ addresses: [address], pin: key }))
+export async function gatewaysOf(
+  { gateways }: Pick<ClientFile, 'gateways'>,
+  state: State,
+  config: string,
+): Promise<GatewayEntry[]> {
   const { chooseGateway, joinedGateways } = await import('../client/index.ts')
-  return [chooseGateway(await joinedGateways(state), undefined, `[[gateway]] in ${config}`)]
+  const joined = await joinedGateways(state)
+  if (gateways.length === 0) return [chooseGateway(joined, undefined, `[[gateway]] in ${config}`)]
+  return gateways.map(({ address, key }) => {
+    // What only its invite said.
+    const domain = joined.find(({ pin }) => pin === key)?.domain
+    return { addresses: [address], pin: key, ...(domain === undefined ? {} : { domain }) }
+  })
 }

@@ -7,12 +7,15 @@ import { TunnelError, userError } from '../errors.ts'
 import { type Identity, samePin } from '../identity/index.ts'
 import { DRAIN_MS, DRAIN_MS_MAX } from '../limits.ts'
 import { MemoryBudget, type Millis } from '../mux/index.ts'
+import type { ServiceOffer } from '../protocol/index.ts'
 import type { State } from '../state/index.ts'
 import { tunnelContext } from '../transport/index.ts'
 import { Connector, type ConnectorOwner } from './connector.ts'
 import { GatewayLog } from './gateway-log.ts'
 import type { GatewayEntry } from './gateways.ts'
+import { Generations } from './generation.ts'
 import { Outcomes } from './outcomes.ts'
+import { Prober } from './prober.ts'
 import { type ClientService, offersFor, type ServiceOutcome, servicesByName } from './services.ts'
 import { Serving } from './serving.ts'
 import { type ClientStatus, statusOf } from './status.ts'
@@ -33,6 +36,8 @@ export interface ClientOptions {
   state?: State | undefined
   /** 0 ≤ x < 1; for the jitter. */
   random?: (() => number) | undefined
+  /** How often targets are asked for their health. */
+  probeMs?: number | undefined
   /** What tunnels may hold in all; a quarter of RAM by default. */
   memoryBytes?: number | undefined
 }
@@ -64,7 +69,9 @@ export class Client extends EventEmitter<ClientEvents> {
   #connectors: Connector[]
   /** Of gateways that an update left out, until their last visitors have gone. */
   readonly #retired = new Set<Connector>()
+  readonly #generations = new Generations()
   readonly #outcomes: Outcomes
+  readonly #prober: Prober
   readonly #tally = new Tally()
   readonly #gatewayLog: GatewayLog
   readonly #status: StatusSocket | undefined
@@ -93,6 +100,12 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#serving = new Serving({ log, tally: this.#tally })
     this.#serving.services = this.#services
     this.#outcomes = new Outcomes(log)
+    const random = options.random ?? Math.random
+    const changed = (name: string, up: boolean): void => {
+      for (const connector of [...this.#connectors, ...this.#retired]) connector.health(name, up)
+    }
+    this.#prober = new Prober({ log, random, everyMs: options.probeMs, changed })
+    this.#prober.watch(this.#services.values())
     const context = tunnelContext(identity)
     const memory = new MemoryBudget(options.memoryBytes ?? defaultMemoryBytes(), () => performance.now())
     const introduction = { version, instance, process: randomBytes(16).toString('hex') }
@@ -102,10 +115,10 @@ export class Client extends EventEmitter<ClientEvents> {
         context,
         introduction,
         secret,
-        offers: offersFor(entry, this.#services.values()),
+        offers: this.#offersFor(entry),
         serving: this.#serving,
         memory,
-        random: options.random ?? Math.random,
+        random,
         log,
         owner: this.#owner,
       })
@@ -117,6 +130,7 @@ export class Client extends EventEmitter<ClientEvents> {
   start(): void {
     if (this.#phase !== 'made') return
     this.#phase = 'started'
+    this.#prober.start()
     const dial = (): void => {
       if (this.#phase === 'started') for (const connector of this.#connectors) connector.start()
     }
@@ -150,19 +164,27 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#serving.services = this.#services
     this.#dialOnly(gateways)
     for (const connector of this.#connectors) {
-      connector.want(offersFor(connector.entry, this.#services.values()))
+      connector.want(this.#offersFor(connector.entry))
       this.#outcomes.prune(connector)
       // What changed only here, as a target does, has its outcome already.
       this.#owner.answered(connector, [...this.#services.keys()])
     }
+    this.#prober.watch(this.#services.values())
     this.#tellReaders()
+  }
+
+  #offersFor(entry: GatewayEntry): ServiceOffer[] {
+    return offersFor(entry, this.#services.values(), this.#generations)
   }
 
   #dialOnly(gateways: readonly GatewayEntry[]): void {
     const before = this.#connectors
-    this.#connectors = gateways.map(
-      (entry) => before.find((connector) => sameGateway(connector.entry, entry)) ?? this.#connectorTo(entry),
-    )
+    this.#connectors = gateways.map((entry) => {
+      const known = before.find((connector) => sameGateway(connector.entry, entry))
+      if (known === undefined) return this.#connectorTo(entry)
+      known.domain = entry.domain
+      return known
+    })
     for (const connector of before) {
       if (this.#connectors.includes(connector)) continue
       this.#outcomes.forget(connector)
@@ -201,6 +223,7 @@ export class Client extends EventEmitter<ClientEvents> {
   async #close(): Promise<void> {
     this.#phase = 'closed'
     this.#tellReaders()
+    this.#prober.close()
     this.#serving.close()
     this.#gatewayLog.close()
     const connectors = [...this.#connectors, ...this.#retired]
@@ -213,6 +236,7 @@ export class Client extends EventEmitter<ClientEvents> {
       services: this.#services,
       outcomes: this.#outcomes,
       serving: this.#serving,
+      prober: this.#prober,
       errors: this.#tally.counts,
     })
   }
@@ -232,7 +256,7 @@ export class Client extends EventEmitter<ClientEvents> {
 
   #answered(connector: Connector): boolean {
     if (!this.#welcomed.has(connector)) return false
-    return offersFor(connector.entry, this.#services.values()).every(
+    return this.#offersFor(connector.entry).every(
       ({ name }) => this.#outcomes.of(connector, name) !== undefined,
     )
   }
@@ -254,6 +278,7 @@ export class Client extends EventEmitter<ClientEvents> {
       else this.#gatewayLog.missed(gateway, reason, retryMs)
       this.emit('disconnected', { gateway, reason, retryMs })
     },
+    isDown: (service) => this.#prober.health(service) === 'down',
     answered: (connector, names) => {
       for (const name of names) {
         const service = this.#services.get(name)

@@ -1,5 +1,6 @@
 import type { SecureContext } from 'node:tls'
 import type { Logger } from 'pino'
+import { parseRemote } from '../config/index.ts'
 import { TunnelError } from '../errors.ts'
 import { TUNNELS_PER_GATEWAY } from '../limits.ts'
 import type { MemoryBudget, Millis } from '../mux/index.ts'
@@ -11,6 +12,7 @@ import { dialInOrder, greet, rejected } from './greeting.ts'
 import { helloOf, type Introduction } from './hello.ts'
 import { Link, type LinkOwner } from './link.ts'
 import type { Serving } from './serving.ts'
+import type { Whereabouts } from './urls.ts'
 
 /** How the client hears of a gateway. Synchronous. */
 export interface ConnectorOwner {
@@ -18,6 +20,8 @@ export interface ConnectorOwner {
   connected(connector: Connector): void
   /** The last tunnel is lost (`had`), or a dial failed; dialled again in `retryMs`, or never. */
   disconnected(connector: Connector, reason: TunnelError, retryMs: Millis | undefined, had: boolean): void
+  /** The target of a service is down. */
+  isDown(service: string): boolean
   /** The gateway answered to these services. */
   answered(connector: Connector, names: readonly string[]): void
   /** It will never work: not dialled any more. */
@@ -42,12 +46,16 @@ export interface ConnectorOptions {
  * One configured gateway: dials it, and keeps a tunnel to every distinct id behind its address. One dial is under
  * way at a time. The redial timer keeps the process alive: a client that waits must not let it end.
  */
-export class Connector implements LinkOwner {
+export class Connector implements LinkOwner, Whereabouts {
   readonly entry: GatewayEntry
   /** What the gateway is called in logs and events: its first address. */
   readonly gateway: string
   /** The host that the last tunnel was dialled at; what URLs are made with. */
   host = ''
+  /** Hosts of its addresses. */
+  readonly hosts: readonly string[]
+  /** The gateway's domain, as an invite said it last. */
+  domain: string | undefined
   /** The tenant, as the gateway says; printable. */
   name: string | undefined
   /** Final: it is not dialled any more. */
@@ -81,6 +89,8 @@ export class Connector implements LinkOwner {
   constructor(options: ConnectorOptions) {
     this.entry = options.entry
     this.gateway = options.entry.addresses[0] ?? ''
+    this.hosts = options.entry.addresses.map((address) => parseRemote(address).host)
+    this.domain = options.entry.domain
     this.name = options.entry.name
     this.#options = options
     this.#offers = options.offers
@@ -107,6 +117,11 @@ export class Connector implements LinkOwner {
     this.#offers = offers
     // Also those that are being left: what is not offered any more must not be served there either.
     for (const link of this.#links) link.want(offers)
+  }
+
+  /** Tells every tunnel that carries the service what has become of its target. */
+  health(name: string, up: boolean): void {
+    for (const link of this.#links) link.health(name, up)
   }
 
   /** Dials no more, and tells the gateway to send nobody. */
@@ -293,6 +308,10 @@ export class Connector implements LinkOwner {
   }
 
   // ── What the links say ────────────────────────────────────────────────────────────────────────────────
+
+  isDown(service: string): boolean {
+    return this.#options.owner.isDown(service)
+  }
 
   answered(link: Link, names: readonly string[]): void {
     if (this.#live.get(link.id) === link) this.#options.owner.answered(this, names)

@@ -8,6 +8,8 @@ export interface GatewayEntry {
   /** `host:port`, tried in order. */
   addresses: string[]
   pin: Pin
+  /** Services without a host are one label below it; none for a gateway without one, or one that no invite told of. */
+  domain?: string
   /** The tenant that this machine belongs to there; known after `join`. */
   name?: string
 }
@@ -21,6 +23,7 @@ const record = z.object({
     z.object({
       addresses: z.array(z.string()).min(1),
       pin: z.string().transform((text) => parsePin(text)),
+      domain: z.string().optional(),
       name: z.string().optional(),
     }),
   ),
@@ -29,9 +32,10 @@ const record = z.object({
 /** In the order they were joined. Rejects with `state_invalid` for a file that is none of ours. */
 export async function joinedGateways(state: State): Promise<GatewayEntry[]> {
   const known = await state.readJson(FILE, record)
-  return (known?.gateways ?? []).map(({ addresses, pin, name }) => ({
+  return (known?.gateways ?? []).map(({ addresses, pin, domain, name }) => ({
     addresses,
     pin,
+    ...(domain === undefined ? {} : { domain }),
     ...(name === undefined ? {} : { name }),
   }))
 }

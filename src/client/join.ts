@@ -58,7 +58,8 @@ export async function join(options: JoinOptions): Promise<GatewayEntry> {
   if (!isName(name)) {
     throw userError('protocol_error', `gateway ${gateway} enrolled this machine under a name that is none`)
   }
-  const entry: GatewayEntry = { addresses: [...invite.addresses], pin: invite.pin, name }
+  const { addresses, pin, domain } = invite
+  const entry: GatewayEntry = { addresses, pin, ...(domain === undefined ? {} : { domain }), name }
   await rememberGateway(state, entry, replace)
   log.info({ gateway, name, pin: invite.pin }, 'joined')
   return entry

@@ -17,6 +17,8 @@ import type { Origin, Serving } from './serving.ts'
 export interface LinkOwner {
   /** The gateway answered to these services. */
   answered(link: Link, names: readonly string[]): void
+  /** The target of a service is down. */
+  isDown(service: string): boolean
   /** The ids behind this address have changed. */
   ids(ids: readonly string[]): void
   /** The gateway wants to be left: another tunnel should take over. */
@@ -68,14 +70,19 @@ export class Link implements TunnelHandler, Origin {
   /** After `welcome`: takes its answers, and offers what is on the list by now and was not in the `hello`. */
   begin(results: readonly ServiceResult[], offers: readonly ServiceOffer[]): void {
     this.offers.want(offers)
-    this.#owner.answered(this, this.offers.registered(0, results, performance.now()))
-    this.#ask()
+    this.#registered(0, results)
   }
 
   /** Replaces the list of services; what did not change keeps its registration. */
   want(offers: readonly ServiceOffer[]): void {
     this.offers.want(offers)
     this.#ask()
+  }
+
+  /** Tells what has become of a service's target, if the gateway has the service. */
+  health(name: string, up: boolean): void {
+    const answer = this.offers.answer(name)
+    if (answer !== undefined && 'urls' in answer) this.tunnel?.send({ type: 'health', name, up })
   }
 
   /** Another tunnel has taken over: one that its gateway wants left goes with its last visitor. */
@@ -128,8 +135,7 @@ export class Link implements TunnelHandler, Origin {
   message(message: ClientMessage | GatewayMessage): void {
     switch (message.type) {
       case 'registered':
-        this.#owner.answered(this, this.offers.registered(message.seq, message.services, performance.now()))
-        this.#ask()
+        this.#registered(message.seq, message.services)
         break
       case 'unregistered':
         this.offers.unregistered(message.seq)
@@ -153,8 +159,17 @@ export class Link implements TunnelHandler, Origin {
       case 'register':
       case 'unregister':
       case 'unreached':
+      case 'health':
         break
     }
+  }
+
+  #registered(seq: number, results: readonly ServiceResult[]): void {
+    const names = this.offers.registered(seq, results, performance.now())
+    this.#owner.answered(this, names)
+    // A gateway takes every target to be up until it is told.
+    for (const name of names) if (this.#owner.isDown(name)) this.health(name, false)
+    this.#ask()
   }
 
   closed(reason: TunnelError): void {

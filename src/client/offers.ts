@@ -13,9 +13,13 @@ import {
 export type Answer = { urls: string[] } | { error: ServiceRefusal['error'] }
 
 interface Offered {
-  readonly offer: ServiceOffer
-  /** `asked` under `seq`, 0 being the `hello`; `queued` ones the gateway does not know. */
+  offer: ServiceOffer
+  /** `asked` under `seq`, 0 being the `hello`; `queued` ones the gateway does not know, or not as they are now. */
   state: 'queued' | 'asked' | 'up' | 'refused'
+  /** The gateway has the service under this name, or may have it. */
+  there: boolean
+  /** It had, or may have had, when it was asked last. */
+  before: boolean
   seq: number
   answer: Answer | undefined
   /** When it was refused. */
@@ -39,18 +43,35 @@ export class Offers {
   /** The request whose answer is awaited. */
   #waiting: number | undefined
 
-  /** Replaces the whole list. What is the same as before stays untouched. Send what `next` gives afterwards. */
+  /**
+   * Replaces the whole list. What is the same as before stays untouched; what has changed on the same route is
+   * registered over what the gateway has, so that no visitor misses it meanwhile. Send what `next` gives afterwards.
+   */
   want(offers: readonly ServiceOffer[]): void {
     const wanted = new Map(offers.map((offer) => [offer.name, offer]))
-    for (const [name, { offer, state }] of this.#offered) {
-      const same = wanted.get(name)
-      if (same !== undefined && sameOffer(same, offer)) continue
+    for (const [name, entry] of this.#offered) {
+      const now = wanted.get(name)
+      if (now !== undefined && sameOffer(now, entry.offer)) continue
+      if (now !== undefined && entry.there && sameRoute(now, entry.offer)) {
+        // The answer to what it was still counts for `answer`, until there is another.
+        entry.offer = now
+        entry.state = 'queued'
+        continue
+      }
       this.#offered.delete(name)
-      if (state === 'asked' || state === 'up') this.#leaving.add(name)
+      if (entry.there) this.#leaving.add(name)
     }
     for (const [name, offer] of wanted) {
       if (!this.#offered.has(name)) {
-        this.#offered.set(name, { offer, state: 'queued', seq: 0, answer: undefined, since: 0 })
+        const fresh = {
+          state: 'queued',
+          there: false,
+          before: false,
+          seq: 0,
+          answer: undefined,
+          since: 0,
+        } as const
+        this.#offered.set(name, { offer, ...fresh })
       }
     }
   }
@@ -114,8 +135,11 @@ export class Offers {
       const entry = this.#offered.get(result.name)
       // An answer to an earlier shape of the service, or a second one, says nothing.
       if (entry === undefined || entry.state !== 'asked' || entry.seq !== seq) continue
-      if ('error' in result) refuse(entry, result.error, now)
-      else {
+      if ('error' in result) {
+        // What it was before must not go on there, now that something else answers.
+        if (entry.before) this.#leaving.add(result.name)
+        refuse(entry, result.error, now)
+      } else {
         entry.state = 'up'
         entry.answer = { urls: result.urls }
       }
@@ -133,7 +157,7 @@ export class Offers {
     const names: string[] = []
     for (const { name, error } of refusals) {
       const entry = this.#offered.get(name)
-      if (entry === undefined || (entry.state !== 'up' && entry.state !== 'asked')) continue
+      if (entry === undefined || !entry.there) continue
       refuse(entry, error, now)
       names.push(name)
     }
@@ -159,6 +183,8 @@ export class Offers {
     )
     for (const entry of queued.slice(0, run.length)) {
       entry.state = 'asked'
+      entry.before = entry.there
+      entry.there = true
       entry.seq = seq
     }
     return run
@@ -167,8 +193,16 @@ export class Offers {
 
 function refuse(entry: Offered, error: ServiceRefusal['error'], now: Millis): void {
   entry.state = 'refused'
+  entry.there = false
   entry.answer = { error }
   entry.since = now
+}
+
+/** What visitors reach it by: a gateway changes everything else of a service where it stands. */
+function sameRoute(a: ServiceOffer, b: ServiceOffer): boolean {
+  const route = ({ type, hosts, path, port, tls }: ServiceOffer) =>
+    JSON.stringify([type, hosts, path, port, tls])
+  return route(a) === route(b)
 }
 
 /** Offers are made by one function, so their keys stand in one order. */

@@ -52,7 +52,7 @@ export class Outcomes {
   }
 
   #now(connector: Connector, service: ClientService): ServiceOutcome | undefined {
-    const { gateway, host } = connector
+    const { gateway } = connector
     const { name, type } = service
     const about = { gateway, name, type, target: targetText(service) }
     const urls = new Set<string>()
@@ -66,7 +66,7 @@ export class Outcomes {
         continue
       }
       up = true
-      const checked = visitorUrls(service, answer.urls, host)
+      const checked = visitorUrls(service, answer.urls, connector)
       for (const url of checked.urls) urls.add(url)
       this.#warnOfDropped(connector, name, checked.dropped)
     }
@@ -93,7 +93,8 @@ export class Outcomes {
     const { gateway } = connector
     this.#log.warn(
       { gateway, service },
-      `gateway ${gateway} gave service "${service}" an address that it cannot have, dropped: ${printable(first)}`,
+      `gateway ${gateway} gave service "${service}" an address that is neither its own nor below its domain, dropped: ` +
+        `${printable(first)} (if the gateway's domain is new, join it again)`,
     )
   }
 }

@@ -4,6 +4,7 @@ import { userError } from '../errors.ts'
 import { CONTROL_MESSAGE_BYTES } from '../limits.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
 import type { GatewayEntry } from './gateways.ts'
+import { Generations } from './generation.ts'
 
 /** What is known of a visitor whose connection is served in this process. A claim of the gateway, no more. */
 export interface VisitorInfo {
@@ -46,8 +47,12 @@ export function servicesByName(
     const { name } = service
     if (byName.has(name)) throw userError('config_invalid', `two services are called "${name}": rename one`)
     // Half a message: any service then fits the `hello`, whatever else stands there.
-    if (JSON.stringify(offerOf(service)).length > CONTROL_MESSAGE_BYTES / 2) {
-      throw userError('config_invalid', `service "${name}" has too many hosts for one message: split it`)
+    const bytes = Buffer.byteLength(JSON.stringify(offerOf(service, new Generations())))
+    if (bytes > CONTROL_MESSAGE_BYTES / 2) {
+      throw userError(
+        'config_invalid',
+        `service "${name}" has too many hosts or headers for one message: split it, or write shorter ones`,
+      )
     }
     for (const address of service.gateways ?? []) {
       if (gateways.some((gateway) => isAt(gateway, address))) continue
@@ -63,22 +68,35 @@ export function servicesByName(
 }
 
 /** What is offered to one gateway: the services that name it, and those that name none. */
-export function offersFor(gateway: GatewayEntry, services: Iterable<ClientService>): ServiceOffer[] {
+export function offersFor(
+  gateway: GatewayEntry,
+  services: Iterable<ClientService>,
+  generations: Generations,
+): ServiceOffer[] {
   return [...services]
     .filter(({ gateways }) => gateways === undefined || gateways.some((address) => isAt(gateway, address)))
-    .map(offerOf)
+    .map((service) => offerOf(service, generations))
 }
 
-function offerOf({ name, type, hosts, path, port, proxyHeader }: ClientService): ServiceOffer {
+function offerOf(service: ClientService, generations: Generations): ServiceOffer {
+  const { name, type, hosts, path, port, rewrite, retry } = service
   return {
     name,
     type,
     ...(hosts.length === 0 ? {} : { hosts }),
     ...(path === undefined ? {} : { path }),
     ...(port === undefined || port === 0 ? {} : { port }),
-    // The header names one visitor, so its stream can be nobody else's.
-    ...(proxyHeader ? { share: false } : {}),
+    ...(isOneVisitors(service) ? { share: false } : {}),
+    // Only streams of http outlive what they were opened for.
+    ...(type === 'http' ? { generation: generations.of(service) } : {}),
+    ...(retry === undefined ? {} : { retry }),
+    ...(rewrite === undefined ? {} : { rewrite }),
   }
+}
+
+/** The target is told who the visitor of a connection is, so its stream can be nobody else's. */
+function isOneVisitors({ proxyHeader, serve }: ClientService): boolean {
+  return proxyHeader || serve !== undefined
 }
 
 /** Whether a gateway is dialled at an address, however that is spelled. */

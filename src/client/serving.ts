@@ -1,6 +1,4 @@
-import { connect, type Socket } from 'node:net'
 import type { Logger } from 'pino'
-import type { Target } from '../config/index.ts'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
 import {
   FINISHING_POLL_MS,
@@ -19,11 +17,11 @@ import {
   type IdleMember,
   idleSweep,
   type SpliceResult,
-  socketOptions,
   splice,
 } from '../net/index.ts'
 import { encodeProxyHeader, type ProxyHeader, printable } from '../protocol/index.ts'
 import { Pace } from '../transport/index.ts'
+import { dialTarget } from './dial.ts'
 import { HeaderSink } from './header-sink.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
@@ -358,12 +356,6 @@ export class Serving {
     const times = this.#failures.note(key, performance.now())
     if (times !== undefined) this.#log.warn(times === 1 ? text : `${text} (${times} times)`)
   }
-}
-
-function dialTarget(target: Target): Socket {
-  return target.kind === 'unix'
-    ? connect({ path: target.path, allowHalfOpen: true })
-    : connect({ host: target.host, port: target.port, ...socketOptions })
 }
 
 function isUnreached(code: string): code is UnreachedCode {

@@ -1,6 +1,7 @@
 import type { Pin } from '../identity/index.ts'
 import type { Connector } from './connector.ts'
 import type { Outcomes } from './outcomes.ts'
+import type { Prober } from './prober.ts'
 import { type ClientService, targetText } from './services.ts'
 import type { Serving } from './serving.ts'
 
@@ -27,6 +28,8 @@ export interface ClientStatus {
     /** Empty while the gateway has not answered, or refused. */
     urls: string[]
     target: string
+    /** What its target answers to the health path; absent for a service without one. */
+    health?: 'up' | 'down'
     error?: { code: string; message: string }
   }[]
   /** Live visitors. */
@@ -41,9 +44,10 @@ export function statusOf(options: {
   services: ReadonlyMap<string, ClientService>
   outcomes: Outcomes
   serving: Serving
+  prober: Prober
   errors: Record<string, number>
 }): ClientStatus {
-  const { connectors, services, outcomes, serving, errors } = options
+  const { connectors, services, outcomes, serving, prober, errors } = options
   return {
     side: 'client',
     gateways: connectors.map(gatewayStatus),
@@ -56,8 +60,16 @@ export function statusOf(options: {
           const outcome = outcomes.of(connector, name)
           const error = outcome?.error
           const urls = outcome?.urls ?? []
-          const route = { gateway, name, type, urls, target: targetText(service) }
-          return error === undefined ? route : { ...route, error }
+          const health = prober.health(name)
+          return {
+            gateway,
+            name,
+            type,
+            urls,
+            target: targetText(service),
+            ...(health === undefined ? {} : { health }),
+            ...(error === undefined ? {} : { error }),
+          }
         }),
     ),
     streams: serving.active,

@@ -1,40 +1,101 @@
+import { isIP } from 'node:net'
 import type { ServiceType } from '../protocol/index.ts'
 
+/** What is known of a gateway without its word. */
+export interface Whereabouts {
+  /** The host that its tunnel was dialled at. */
+  host: string
+  /** Hosts of all its addresses. */
+  hosts: readonly string[]
+  /** Services without a host may be one label below it; said by the invite, and pinned with the key. */
+  domain?: string | undefined
+}
+
+/** The part of a service that its URLs are made of. */
+export interface Reached {
+  type: ServiceType
+  hosts: readonly string[]
+  path?: string | undefined
+  port?: number | undefined
+}
+
 /**
- * Where visitors reach a service, as far as a gateway's word is taken for it: the host is the one that this
- * client dials, the scheme is the service's own, and the gateway adds a port where the service names none. So
- * nothing that a gateway writes can lead whoever clicks on it elsewhere.
+ * Where visitors reach a service, as far as a gateway's word is taken for it: scheme, hosts and path are the
+ * service's own, and the gateway adds a port where the service names none. A service without a host is at the host
+ * that this client dials or, for http, at a name below the gateway's domain. So nothing that a gateway writes
+ * can lead whoever clicks on it elsewhere.
  *
- * A service has one route in this version, so it has one URL at most. `dropped` is what the gateway said
- * besides: text from a peer, to be printed with care.
+ * One URL per host, and one for a service without any. `dropped` is what the gateway said besides: text from a
+ * peer, to be printed with care.
  */
 export function visitorUrls(
-  service: { type: ServiceType; port?: number | undefined },
+  service: Reached,
   said: readonly string[],
-  host: string,
+  gateway: Whereabouts,
 ): { urls: string[]; dropped: string[] } {
-  const known = service.port === undefined || service.port === 0 ? undefined : service.port
+  const { type, hosts } = service
   const dropped: string[] = []
-  let port = known
+  const stated: Stated[] = []
   for (const text of said) {
-    const stated = portOf(text, service.type)
-    if (stated === undefined || (port !== undefined && stated !== port)) dropped.push(text)
-    else port = stated
+    const one = statedBy(text, type)
+    if (one === undefined) dropped.push(text)
+    else stated.push(one)
   }
-  return { urls: port === undefined ? [] : [urlOf(service.type, host, port)], dropped }
+  if (type === 'http' && hosts.length > 0) {
+    const urls = hosts.flatMap((host) => {
+      const [port] = [...stated.filter((one) => one.host === unbracketed(host)), ...stated].map(
+        (one) => one.port,
+      )
+      return port === undefined ? [] : [urlOf(service, host === '*' ? gateway.host : host, port)]
+    })
+    return { urls, dropped }
+  }
+  const known = service.port === undefined || service.port === 0 ? undefined : service.port
+  let url = known === undefined ? undefined : urlOf(service, gateway.host, known)
+  for (const { text, host, port } of stated) {
+    const own = type === 'http' ? ownHost(host, gateway) : gateway.host
+    const made = own === undefined ? undefined : urlOf(service, own, port)
+    if (made === undefined || (url !== undefined && url !== made)) dropped.push(text)
+    else url = made
+  }
+  return { urls: url === undefined ? [] : [url], dropped }
+}
+
+interface Stated {
+  text: string
+  /** Lower case; IPv6 without brackets. */
+  host: string
+  port: number
 }
 
 const DEFAULT_PORTS: Partial<Record<ServiceType, number>> = { http: 80, https: 443 }
 
-function portOf(text: string, type: ServiceType): number | undefined {
+function statedBy(text: string, type: ServiceType): Stated | undefined {
   if (!URL.canParse(text)) return undefined
-  const { protocol, port } = new URL(text)
+  const { protocol, hostname, port } = new URL(text)
   if (protocol !== `${type}:`) return undefined
   const number = port === '' ? DEFAULT_PORTS[type] : Number(port)
-  return number === 0 ? undefined : number
+  if (number === undefined || number === 0) return undefined
+  return { text, host: unbracketed(hostname.toLowerCase()), port: number }
 }
 
-function urlOf(type: ServiceType, host: string, port: number): string {
-  const name = host.includes(':') ? `[${host}]` : host
-  return DEFAULT_PORTS[type] === port ? `${type}://${name}` : `${type}://${name}:${port}`
+function unbracketed(host: string): string {
+  return host.replace(/^\[|\]$/g, '')
+}
+
+const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
+
+/** The host of a URL for a service without one, as we write it; undefined: it cannot be that. */
+function ownHost(stated: string, { host, hosts, domain }: Whereabouts): string | undefined {
+  // An address is the gateway's own as far as it knows: behind another NAT, in a container, that is not where it is dialled.
+  if (isIP(stated) !== 0 || stated === 'localhost') return host
+  if ([host, ...hosts].some((one) => one.toLowerCase() === stated)) return host
+  if (domain === undefined || !stated.endsWith(`.${domain}`)) return undefined
+  const label = stated.slice(0, -domain.length - 1)
+  return LABEL.test(label) ? `${label}.${domain}` : undefined
+}
+
+function urlOf({ type, path = '' }: Reached, host: string, port: number): string {
+  const name = host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
+  return `${type}://${name}${DEFAULT_PORTS[type] === port ? '' : `:${port}`}${path}`
 }

@@ -1,15 +1,23 @@
 import { z } from 'zod'
-import { TunnelError } from '../errors.ts'
-import { DRAIN_MS_MAX } from '../limits.ts'
+import { userError } from '../errors.ts'
+import { DRAIN_MS_MAX, REWRITE_HEADERS } from '../limits.ts'
 import { SERVICE_TYPES } from '../protocol/index.ts'
 import { formatAddress, parseRemote } from './address.ts'
 import { type Check, loadFile } from './file.ts'
+import {
+  parseHeaderName,
+  parseHeaderValue,
+  parseHealthPath,
+  parseHostHeader,
+  parseHosts,
+  parsePath,
+} from './http-texts.ts'
 import { nearest } from './nearest.ts'
 import { parseKey, parseLabel } from './patterns.ts'
-import { documentedKeys, key, notYet, requiredKey, textAs } from './schema.ts'
-import { type ServiceSettings, serviceSettings } from './service-settings.ts'
+import { attempt, documentedKeys, key, requiredKey, textAs } from './schema.ts'
+import { misfitOf, type ServiceSettings, type ServiceWish, serviceSettings } from './service-settings.ts'
 import { parseTarget } from './target.ts'
-import { parseDuration, parseIdle } from './units.ts'
+import { parseDuration, parseIdle, quoted } from './units.ts'
 
 /** A gateway as blindgate.toml names it. */
 export interface GatewayAddress {
@@ -24,8 +32,6 @@ export interface ClientFile {
   services: ServiceSettings[]
   drainMs?: number | undefined
 }
-
-const HOSTS_LATER = "leave it out; http is reached on the gateway's visitors' port"
 
 /** The address in the one spelling by which a service names its gateway. */
 const address = textAs((text) => formatAddress(parseRemote(text)))
@@ -50,6 +56,43 @@ const port = z.int().superRefine((port, context) => {
   context.addIssue({ code: 'custom', message: `there is no port ${port}: give one from 1 to 65535` })
 })
 
+/** One host, or a list of them. */
+const hosts = z.union([z.string(), z.array(z.unknown())]).transform((said, context): string[] => {
+  if (typeof said === 'string') return attempt(context, [], () => parseHosts([said]))
+  // Each by itself first: the complaint is about its line.
+  const each = said.flatMap((one, index) => attempt(context, [index], () => parseHosts([textOf(one)])))
+  return context.issues.length > 0 ? z.NEVER : attempt(context, [], () => parseHosts(each))
+})
+
+const headers = z.record(z.string(), z.unknown()).transform((said, context): [string, string][] => {
+  const names = Object.keys(said)
+  const lower = names.map((name) => name.toLowerCase())
+  const about = <T>(path: string[], parse: () => T): T => attempt(context, path, parse, 'add_headers')
+  about([], () => checkCount(names.length))
+  return names.map((name, index) =>
+    about([name], () => {
+      if (lower.indexOf(lower[index] ?? '') !== index) {
+        throw userError(
+          'config_invalid',
+          `${quoted(name)} stands here twice, case does not count: keep one of them`,
+        )
+      }
+      return [parseHeaderName(name), parseHeaderValue(textOf(said[name]))]
+    }),
+  )
+})
+
+function checkCount(headers: number): void {
+  if (headers <= REWRITE_HEADERS) return
+  throw userError('config_invalid', `${headers} headers are too many: ${REWRITE_HEADERS} at most`)
+}
+
+/** An element of a list or table that must be text. */
+function textOf(value: unknown): string {
+  if (typeof value === 'string') return value
+  throw userError('config_invalid', 'only text can stand here: put it in quotes')
+}
+
 const serviceTable = z.strictObject({
   name: key(
     textAs(parseLabel),
@@ -61,8 +104,16 @@ const serviceTable = z.strictObject({
     '"http": visitors\' HTTP port of the gateway. "tcp": a port of its own on the gateway.',
     '"http"',
   ),
-  host: notYet('host', HOSTS_LATER),
-  path: notYet('path', HOSTS_LATER),
+  host: key(
+    hosts,
+    'http: the hosts that it answers for: exact ones, "*." for exactly one label, "*" for every host that nobody else answers for. The gateway chooses when left out.',
+    '["app.example.com"]',
+  ),
+  path: key(
+    textAs(parsePath),
+    'http: only for paths that begin with it, so that services share a host; the longest one that fits wins.',
+    '"/api"',
+  ),
   port: key(
     port,
     'tcp: the port that visitors connect to; the lowest free one of the grant when left out.',
@@ -72,6 +123,31 @@ const serviceTable = z.strictObject({
     textAs(parseTarget),
     'The private server: a port of this machine, host:port, [IPv6]:port or unix:/path.',
     '"127.0.0.1:8080"',
+  ),
+  strip_path: key(
+    z.boolean(),
+    'http: take `path` off before the target sees it: "/api/users" becomes "/users".',
+    'true',
+  ),
+  host_header: key(
+    textAs(parseHostHeader),
+    'http: what the target gets as Host, instead of the visitor\'s; needs `host`, without "*".',
+    '"intern.local"',
+  ),
+  add_headers: key(
+    headers,
+    "http: headers that each request to the target gets; a visitor's own of these names are dropped.",
+    '{ "X-From" = "blindgate" }',
+  ),
+  health: key(
+    textAs(parseHealthPath),
+    'http: asked of the target every few seconds. While it does not answer 2xx or 3xx, visitors go to other replicas.',
+    '"/healthz"',
+  ),
+  retry: key(
+    z.enum(['idempotent']),
+    'http: "idempotent" lets the gateway repeat PUT and DELETE after a broken connection too, as it does GET, HEAD and OPTIONS.',
+    '"idempotent"',
   ),
   gateway: key(
     z.array(address),
@@ -106,20 +182,27 @@ export const CLIENT_KEYS = documentedKeys(schema)
 /** Reads blindgate.toml. Throws `not_found` and `config_invalid`, with the line. */
 export async function loadClientFile(path: string): Promise<ClientFile> {
   const { gateway = [], service = [], drain } = await loadFile(path, schema, checkNames)
-  return { gateways: gateway, services: service.map(settingsOf), drainMs: drain }
+  return { gateways: gateway, services: service.map((each) => serviceSettings(wishOf(each))), drainMs: drain }
 }
 
-function settingsOf(service: z.infer<typeof serviceTable>): ServiceSettings {
-  const { name, type, port, target, gateway, idle_timeout, proxy_protocol } = service
-  return serviceSettings({
+function wishOf(service: z.infer<typeof serviceTable>): ServiceWish {
+  const { name, type, host, path, health, retry, port, target, gateway } = service
+  return {
     name,
     type,
+    hosts: host,
+    path,
+    health,
+    hostHeader: service.host_header,
+    addHeaders: service.add_headers,
+    stripPath: service.strip_path,
+    retry,
     port,
     target,
     gateways: gateway,
-    idleMs: idle_timeout,
-    proxyHeader: proxy_protocol,
-  })
+    idleMs: service.idle_timeout,
+    proxyHeader: service.proxy_protocol,
+  }
 }
 
 /** Services have names of their own, also those made for them, and name gateways that stand in the file. */
@@ -131,8 +214,10 @@ const checkNames: Check<z.infer<typeof schema>> = ({ gateway = [], service = [] 
   }
   const names = new Map<string, number>()
   for (const [index, each] of service.entries()) {
-    try {
-      const { name } = settingsOf(each)
+    const misfit = misfitOf(wishOf(each))
+    if (misfit !== undefined) complain(['service', index, misfit.key], misfit.error.message)
+    else {
+      const { name } = serviceSettings(wishOf(each))
       const other = names.get(name)
       names.set(name, other ?? index)
       if (other !== undefined) {
@@ -142,12 +227,6 @@ const checkNames: Check<z.infer<typeof schema>> = ({ gateway = [], service = [] 
           `service name "${name}"${made} is taken by an earlier [[service]]: give each a name of its own`,
         )
       }
-    } catch (error) {
-      if (!(error instanceof TunnelError)) throw error
-      complain(
-        ['service', index, each.type === 'http' && each.port !== undefined ? 'port' : 'target'],
-        error.message,
-      )
     }
     if (gateway.length === 0) continue
     for (const [at, wanted] of (each.gateway ?? []).entries()) {

@@ -18,6 +18,7 @@ export {
   gatewaySettings,
   type HttpLimits,
 } from './gateway-settings.ts'
+export { parseHosts, parsePath } from './http-texts.ts'
 export { type PortRange, parseHostPattern, parseLabel, parsePortRange } from './patterns.ts'
 export type { DocumentedKey } from './schema.ts'
 export { type ServiceSettings, type ServiceWish, serviceSettings } from './service-settings.ts'

@@ -27,15 +27,23 @@ export function requiredKey<T extends z.ZodType>(schema: T, description: string,
 
 /** Text that `parse` turns into a value; its `config_invalid` becomes the complaint about this key. */
 export function textAs<T>(parse: (text: string) => T) {
-  return z.string().transform((text, context): T => {
-    try {
-      return parse(text)
-    } catch (error) {
-      if (!(error instanceof TunnelError)) throw error
-      context.addIssue({ code: 'custom', message: error.message })
-      return z.NEVER
-    }
-  })
+  return z.string().transform((text, context): T => attempt(context, [], () => parse(text)))
+}
+
+/**
+ * What `parse` gives; its `config_invalid` becomes a complaint about what stands at `path` within the value. `name` is
+ * what the complaint begins with, where that is not the key at `path`.
+ */
+export function attempt<T>(context: z.RefinementCtx, path: PropertyKey[], parse: () => T, name?: string): T {
+  try {
+    return parse()
+  } catch (error) {
+    if (!(error instanceof TunnelError)) throw error
+    const { message } = error
+    if (name === undefined) context.addIssue({ code: 'custom', message, path })
+    else context.addIssue({ code: 'custom', message: `${name}: ${message}`, path, params: { whole: true } })
+    return z.NEVER
+  }
 }
 
 /** A key of the design that this version does not have: refused wherever it is written. */
@@ -88,6 +96,8 @@ export function explain(
     const shown = typeof value === 'string' ? quoted(value) : kindOf(value)
     const advice = near === undefined ? `write one of ${list(words)}` : `did you mean "${near}"?`
     complain(path, `"${name}" cannot be ${shown}: ${advice}`)
+  } else if (issue.code === 'invalid_union') {
+    complain(path, `"${name}" cannot be ${kindOf(value)}${write}`)
   } else if (issue.code === 'invalid_type') {
     complain(
       path,

@@ -6,11 +6,11 @@ import { parseDuration } from './units.ts'
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /** Parses what a flag or a variable said; a mistake begins with its name. Throws `code`. */
-export function labelled<T>(
+export function labelled<T, Said = string>(
   code: 'usage' | 'config_invalid',
   label: string,
-  text: string,
-  parse: (text: string) => T,
+  text: Said,
+  parse: (text: Said) => T,
 ): T {
   try {
     return parse(text)

@@ -42,6 +42,7 @@ export {
 export { formatIpv6, writeIpv4, writeIpv6 } from './ip.ts'
 export {
   type Endpoint,
+  encodeLocalHeader,
   encodeProxyHeader,
   type ProxyFields,
   type ProxyHeader,

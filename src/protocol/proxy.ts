@@ -120,6 +120,14 @@ export function encodeProxyHeader(header: {
   return out
 }
 
+/** A header with command LOCAL: who connects does so for itself, as to ask for health, and is no visitor. */
+export function encodeLocalHeader(): Buffer {
+  const out = Buffer.alloc(PREFIX_BYTES)
+  SIGNATURE.copy(out)
+  out[12] = VERSION_2 | LOCAL
+  return out
+}
+
 const tlvBytes = (length: number) => (length < 0 ? 0 : TLV_PREFIX_BYTES + length)
 
 function writeTlvPrefix(out: Buffer, at: number, type: number, length: number): number {

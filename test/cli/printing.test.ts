@@ -203,7 +203,7 @@ describe('status', () => {
         service: 'http-80',
         type: 'http',
         replicas: 2,
-        down: 0,
+        down: 1,
         streams: 3,
         held: 4,
       },
@@ -251,7 +251,17 @@ describe('status', () => {
       '  http://g:9000 → 127.0.0.1:80',
       '  errors: refused 1',
     ])
-    expect(statusLines(gateway).join('\n')).toMatch(/default +home +http-80 +2 +3 +4/)
+    expect(statusLines(gateway).join('\n')).toMatch(/ DOWN [^]*default +home +http-80 +2 +1 +3 +4/)
+  })
+
+  it('says of a service with a health path whether its target works', () => {
+    const [route] = client.routes
+    if (route === undefined) throw new Error('no route')
+    const routes = (['up', 'down'] as const).map((health) => ({ ...route, health }))
+    expect(statusLines({ ...client, routes }).slice(3, 5)).toEqual([
+      '  http://g:9000 → 127.0.0.1:80 (up)',
+      '  http://g:9000 → 127.0.0.1:80 (down)',
+    ])
   })
 
   it('says why a gateway or a service is away', () => {

@@ -122,7 +122,8 @@ describe('a client', () => {
     await tunnel.messages.find(({ type }) => type === 'register')
     expect(tunnel.messages.all.slice(1)).toMatchObject([
       { type: 'unregister', names: ['goes', 'moves'] },
-      { type: 'register', services: [{ name: 'moves', port: 2 }, { name: 'comes' }] },
+      // What has another target is registered over what is there: visitors never miss it.
+      { type: 'register', services: [{ name: 'stays' }, { name: 'moves', port: 2 }, { name: 'comes' }] },
     ])
     // Streams under way go on, also those of what is gone; new ones see the new targets.
     for (const visit of [stays, goes]) {
@@ -146,7 +147,7 @@ describe('a client', () => {
     const gateway = await world.gateway()
     gateway.grant = ({ name }) => ({ name, error: { code: 'port_in_use', message: 'in use' } })
     const { tunnel, events, client } = await world.serving([gateway], [service('s', 80)])
-    gateway.grant = ({ name }) => ({ name, urls: ['http://x:9000'] })
+    gateway.grant = ({ name }) => ({ name, urls: ['http://0.0.0.0:9000'] })
     tunnel.tunnel.end()
     await events.find((event) => event.event === 'service' && event.about.urls !== undefined)
     expect(client.status().routes).toMatchObject([{ name: 's', urls: ['http://127.0.0.1:9000'] }])
@@ -204,7 +205,12 @@ describe('a client', () => {
 
   it('believes nothing of a hostile welcome that it can know or bound itself', async () => {
     const gateway = await world.gateway()
-    const urls = ['http://evil.example:9000/steal', 'javascript:alert(1)', '\u001b]0;owned\u0007']
+    const urls = [
+      'javascript:alert(1)',
+      'http://evil.example:9000',
+      'http://0.0.0.0:9000/steal',
+      '\u001b]0;owned\u0007',
+    ]
     gateway.answer = (tunnel) =>
       tunnel.welcome({
         name: '\u001b[2Jhome\u202e',
@@ -224,6 +230,22 @@ describe('a client', () => {
     const said = JSON.stringify([lines.all, events.all, status])
     for (const text of ['\\u001b', '\u202e', 'evil.example', 'never-offered'])
       expect(said).not.toContain(text)
+  })
+
+  it('shows where visitors reach a service by hosts of its own, or below the domain that the invite named', async () => {
+    const gateway = await world.gateway()
+    gateway.grant = ({ name }) => ({
+      name,
+      urls: [name === 'own' ? 'http://app.example.com:9000' : 'http://plain.example.org:9000'],
+    })
+    const entry = { addresses: [gateway.address], pin: gateway.pin, domain: 'example.org' }
+    const own = service('own', 80, { hosts: ['app.example.com'], path: '/api' })
+    const { client } = await world.serving([gateway], [own, service('plain', 80)], { gateways: [entry] })
+    const urls = (): string[][] => client.status().routes.map((route) => route.urls)
+    expect(urls()).toEqual([['http://app.example.com:9000/api'], ['http://plain.example.org:9000']])
+    // It is another that counts from now on, on the same tunnel.
+    client.update([service('plain', 80)], [{ ...entry, domain: 'example.net' }])
+    expect(urls()).toEqual([[]])
   })
 
   it('has one status, on its socket too', async () => {

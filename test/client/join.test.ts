@@ -52,6 +52,15 @@ describe('join', () => {
     expect((await closed).code).toBe('closed')
   })
 
+  it('remembers the domain that the invite names, below which services may be', async () => {
+    const [gateway, state] = [await world.gateway(), await stateFolder()]
+    await joining(state, { ...inviteOf(gateway), domain: 'example.com' })
+    expect(await joinedGateways(state)).toMatchObject([{ domain: 'example.com' }])
+    // By an invite that names none, it has none any more.
+    await joining(state, inviteOf(gateway))
+    expect((await joinedGateways(state))[0]).not.toHaveProperty('domain')
+  })
+
   it('again changes nothing', async () => {
     const [gateway, state] = [await world.gateway(), await stateFolder()]
     await joining(state, inviteOf(gateway))

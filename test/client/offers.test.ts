@@ -58,6 +58,72 @@ describe('what a tunnel offers', () => {
     expect(offers.has('c')).toBe(false)
   })
 
+  it.each<[string, Partial<ServiceOffer>]>([
+    ['what answers', { generation: 'b' }],
+    ['what the gateway changes in requests', { rewrite: { host: 'intern.local' } }],
+    ['what may be repeated', { retry: 'idempotent' }],
+    ['whether streams are shared', { share: false }],
+  ])('is registered over what is there when only %s has changed, and served all the time', (_, change) => {
+    const web = { name: 'web', type: 'http', hosts: ['a.example'], path: '/a', generation: 'a' } as const
+    const offers = offered({ ...web, hosts: ['a.example'] }, http('other'))
+    const now: ServiceOffer = { ...web, hosts: ['a.example'], ...change }
+    offers.want([now, http('other')])
+    expect(offers.has('web')).toBe(true)
+    expect(offers.answer('web')).toEqual({ urls: [] })
+    const request = offers.next(0)
+    expect(request).toMatchObject({ type: 'register', services: [now] })
+    expect(offers.has('web')).toBe(true)
+    expect(offers.registered(request?.seq ?? -1, [{ name: 'web', urls: ['http://x'] }], 0)).toEqual(['web'])
+    expect(offers.answer('web')).toEqual({ urls: ['http://x'] })
+    expect(offers.next(0)).toBeUndefined()
+  })
+
+  it.each<[string, Partial<ServiceOffer>]>([
+    ['type', { type: 'https' }],
+    ['hosts', { hosts: ['b.example'] }],
+    ['path', { path: '/b' }],
+    ['port', { port: 1 }],
+    ['tls', { tls: 'acme' }],
+  ])('is taken back first when its %s has changed', (_, change) => {
+    const web: ServiceOffer = { name: 'web', type: 'http', hosts: ['a.example'], generation: 'a' }
+    const offers = offered(web)
+    offers.want([{ ...web, ...change }])
+    expect(offers.next(0)).toMatchObject({ type: 'unregister', names: ['web'] })
+  })
+
+  it('is registered over what was asked for and has no answer yet', () => {
+    const offers = new Offers()
+    offers.want([{ ...http('a'), generation: '1' }])
+    offers.hello(envelope, HELLO_BYTES)
+    offers.want([{ ...http('a'), generation: '2' }])
+    expect(offers.registered(0, [up(http('a'))], 0)).toEqual([])
+    expect(offers.answered).toBe(false)
+    expect(offers.next(0)).toMatchObject({ type: 'register', services: [{ name: 'a', generation: '2' }] })
+  })
+
+  it('is taken back when what it has become is refused, so that nothing goes on as it was', () => {
+    const offers = offered(http('a'))
+    offers.want([{ ...http('a'), generation: '2' }])
+    const request = offers.next(0)
+    expect(offers.registered(request?.seq ?? -1, [{ name: 'a', error }], 0)).toEqual(['a'])
+    const goodbye = offers.next(0)
+    expect(goodbye).toMatchObject({ type: 'unregister', names: ['a'] })
+    offers.unregistered(goodbye?.seq ?? -1)
+    // And asked for again like any other; refused once more, there is nothing to take back.
+    const again = offers.next(REFUSED_RETRY_MS)
+    expect(again).toMatchObject({ type: 'register' })
+    offers.registered(again?.seq ?? -1, [{ name: 'a', error }], REFUSED_RETRY_MS)
+    expect(offers.next(REFUSED_RETRY_MS)).toBeUndefined()
+  })
+
+  it('counts as withdrawn also while its change waits to be told', () => {
+    const offers = offered(http('a'))
+    offers.want([{ ...http('a'), generation: '2' }])
+    expect(offers.withdrawn([{ name: 'a', error }], 0)).toEqual(['a'])
+    expect(offers.next(0)).toBeUndefined()
+    expect(offers.answer('a')).toEqual({ error })
+  })
+
   it('believes no answer to an earlier shape of a service, no second one and none unasked', () => {
     const offers = new Offers()
     offers.want([tcp('a', 1)])
@@ -101,7 +167,12 @@ describe('what a tunnel offers', () => {
   it('leaves a gateway that answers everything with exactly the last list, whatever the changes were', () => {
     const name = fc.constantFrom('a', 'b', 'c', 'd')
     const list = fc.uniqueArray(
-      fc.record({ name, type: fc.constant('tcp' as const), port: fc.integer({ min: 1, max: 3 }) }),
+      fc.record({
+        name,
+        type: fc.constant('tcp' as const),
+        port: fc.integer({ min: 1, max: 3 }),
+        generation: fc.constantFrom('1', '2'),
+      }),
       { selector: (offer) => offer.name },
     )
     // Between two changes the gateway answers some requests.
@@ -121,8 +192,8 @@ describe('what a tunnel offers', () => {
             if (request === undefined) return
             if (request.type === 'register') {
               for (const offer of request.services) {
-                // The real one refuses a service that is registered otherwise.
-                expect(gateway.has(offer.name)).toBe(false)
+                // The real one refuses a service that is registered on another route.
+                expect(gateway.get(offer.name)?.port ?? offer.port).toBe(offer.port)
                 gateway.set(offer.name, offer)
               }
               offers.registered(request.seq, request.services.map(up), 0)

@@ -8,6 +8,7 @@ import { HALF_CLOSED_MS, STREAM_QUEUE_BYTES, STREAM_WINDOW_BYTES } from '../../s
 import { idleSweep } from '../../src/net/index.ts'
 import { encodeProxyHeader, ProxyReader } from '../../src/protocol/index.ts'
 import type { Visit } from './fake-gateway.ts'
+import { Moments } from './moments.ts'
 import { service, WARN, World } from './world.ts'
 
 const world = new World()
@@ -197,7 +198,7 @@ describe('a target', () => {
     const gateway = await world.gateway()
     const target = await world.target()
     const { tunnel } = await world.serving([gateway], [service('s', target.port, { proxyHeader: true })])
-    expect(tunnel.hello.services).toEqual([{ name: 's', type: 'http', share: false }])
+    expect(tunnel.hello.services).toMatchObject([{ name: 's', type: 'http', share: false }])
     const hostile = Buffer.concat([
       encodeProxyHeader({
         source: { address: '203.0.113.5', port: 4242 },
@@ -233,6 +234,37 @@ describe('a target', () => {
     const heard = await saidBy(await target.sockets.at(0))
     expect(new ProxyReader().push(heard)?.header).toEqual({ command: 'PROXY' })
   })
+
+  it.each([[false], [true]])(
+    'is served like any other for a stream that tells no address, as one that visitors share (PROXY header: %s)',
+    async (proxyHeader) => {
+      const gateway = await world.gateway()
+      const chunks = new Moments<Buffer>()
+      const target = await world.target((socket) => socket.on('data', (chunk: Buffer) => chunks.add(chunk)))
+      const { client, tunnel, lines } = await world.serving(
+        [gateway],
+        [service('s', target.port, { proxyHeader })],
+      )
+      const before = lines.all.length
+      const visit = tunnel.visit(encodeProxyHeader({ tlvs: { service: 's' } }))
+      const heard = (): Buffer => Buffer.concat(chunks.all)
+      // Requests of several visitors, one after the other, and the answers to them.
+      for (const request of ['GET /1', 'GET /2']) {
+        visit.write(request)
+        await chunks.find(() => heard().includes(request))
+        const socket = await target.sockets.at(0)
+        socket.write(`answer to ${request}`)
+        await visit.received(`answer to ${request}`)
+      }
+      const { header, rest } = (proxyHeader ? new ProxyReader().push(heard()) : undefined) ?? {
+        rest: heard(),
+      }
+      expect(header).toEqual(proxyHeader ? { command: 'PROXY' } : undefined)
+      expect(Buffer.from(rest).toString()).toBe('GET /1GET /2')
+      expect(lines.all.slice(before)).toEqual([])
+      expect(client.status().errors).toEqual({})
+    },
+  )
 
   it('gets no header that its owner did not ask for', async () => {
     const gateway = await world.gateway()

@@ -66,6 +66,41 @@ idle_timeout = "1h"
     })
   })
 
+  it('says how visitors reach an http service, and what its target gets', async () => {
+    const { services } = await clientFile(`${service(`name = "web"
+host = ["App.Example.com", "*.app.example.com", "app.example.com"]
+path = "/api/"
+strip_path = true
+host_header = "intern.local:8080"
+health = "/health/?deep=1"
+retry = "idempotent"
+`)}[service.add_headers]
+X-From = "blindgate"
+X_Empty = ""
+${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('path = "/"\nstrip_path = true', 'http', '3')}`)
+    expect(
+      services.map(({ hosts, path, health, rewrite, retry }) => ({ hosts, path, health, rewrite, retry })),
+    ).toEqual([
+      {
+        hosts: ['app.example.com', '*.app.example.com'],
+        path: '/api',
+        health: '/health/?deep=1',
+        rewrite: {
+          host: 'intern.local:8080',
+          headers: [
+            ['X-From', 'blindgate'],
+            ['X_Empty', ''],
+          ],
+          stripPath: true,
+        },
+        retry: 'idempotent',
+      },
+      // "/" is what all paths begin with, and takes nothing off.
+      { hosts: ['*'] },
+      { hosts: [] },
+    ])
+  })
+
   it('may leave the gateways out, and then names any', async () => {
     const { gateways, services } = await clientFile(service('gateway = ["a.example:1"]'))
     expect(gateways).toEqual([])
@@ -76,7 +111,7 @@ idle_timeout = "1h"
     expect((await clientFile('drain = "1d"')).drainMs).toBe(DRAIN_MS_MAX)
   })
 
-  it.each([
+  it.each<[string, string | RegExp]>([
     [service('prot = 1'), '4: unknown key "prot" in [[service]]: did you mean "port"?'],
     // Not that "type" is missing: it is there, and misspelt.
     ['[[service]]\ntipe = "tcp"\ntarget = "1"', '2: unknown key "tipe" in [[service]]: did you mean "type"?'],
@@ -84,13 +119,10 @@ idle_timeout = "1h"
       service('idle-timeout = "1s"'),
       '4: unknown key "idle-timeout" in [[service]]: did you mean "idle_timeout"?',
     ],
-    [
-      service('hots = ["x"]'),
-      '4: unknown key "hots" in [[service]]: known are "name", "type", "port", "target", "gateway", "idle_timeout", "proxy_protocol"',
-    ],
+    [service('hots = ["x"]'), '4: unknown key "hots" in [[service]]: did you mean "host"?'],
     [
       `${service()}[service.tls]\n`,
-      '5: unknown key "tls" in [[service]]: known are "name", "type", "port", "target", "gateway", "idle_timeout", "proxy_protocol"',
+      '5: unknown key "tls" in [[service]]: known are "name", "type", "host", "path", "port", "target", "strip_path", "host_header", "add_headers", "health", "retry", "gateway", "idle_timeout", "proxy_protocol"',
     ],
     ['[[services]]', '1: unknown key "services": did you mean "service"?'],
     ['[service]\ntype = "http"', '1: "service" must be a list, not a table: write [[service]]'],
@@ -138,17 +170,80 @@ idle_timeout = "1h"
     [service('', 'HTTP'), '2: "type" cannot be "HTTP": did you mean "http"?'],
     [service('', 'https'), '2: not in this version yet: type "https": offer "http" or "tcp"'],
     [service('', 'udp'), '2: not in this version yet: type "udp": offer "http" or "tcp"'],
+    [service('host = []'), '4: host: an empty list names no host: write one, or leave host out'],
+    [service('host = 1'), '4: "host" cannot be a number: write host = ["app.example.com"]'],
+    [service('host = [\n"a.example",\n1]'), '6: host: only text can stand here: put it in quotes'],
     [
-      service('host = ["a.example"]'),
-      "4: not in this version yet: host: leave it out; http is reached on the gateway's visitors' port",
+      service('host = [\n"a.example",\n"*.*.example"]'),
+      '6: host: "*.*.example": a * stands for the whole first label: write "*.example.com" or "*"',
     ],
     [
-      service('path = "/"'),
-      "4: not in this version yet: path: leave it out; http is reached on the gateway's visitors' port",
+      service(`host = [${Array.from({ length: 65 }, (_, at) => `"h${at}.example"`).join()}]`),
+      '4: host: 65 hosts are too many for one service: split it, 64 each',
     ],
+    [service('path = "api"'), '4: path: "api" does not begin with a slash: write "/api"'],
+    [service('health = "/a#b"'), /^4: health: "\/a#b" has a query or a fragment/],
+    [
+      service('strip_path = "yes"\npath = "/a"'),
+      '4: "strip_path" must be true or false, not text: write strip_path = true',
+    ],
+    [
+      service('strip_path = true'),
+      '4: strip_path takes off the path that visitors ask for, and there is none: add path, or leave strip_path out',
+    ],
+    [
+      service('host_header = "intern.local"'),
+      '4: host_header hides from the target under which name it was reached, so the names must be yours: add host, without "*", or leave host_header out',
+    ],
+    [
+      service('host = ["*", "a.example"]\nhost_header = "intern.local"'),
+      /^5: host_header hides .*: add host, without "\*"/,
+    ],
+    [service('host_header = "a b"'), /^4: host_header: "a b" is not a host: write "intern.local"/],
+    [service('retry = "always"'), '4: "retry" cannot be "always": write one of "idempotent"'],
+    [
+      service('add_headers = { "X-A" = "a", "Content-Length" = "1" }'),
+      '4: add_headers: "Content-Length" is set by the gateway, or holds the request together: leave it out',
+    ],
+    [
+      `${service()}[service.add_headers]\nX-A = "a"\n"X A" = "b"`,
+      '7: add_headers: "X A" is not the name of a header: use letters, digits and -, as in "X-From"',
+    ],
+    [
+      service('add_headers = { Host = "a" }'),
+      '4: add_headers: "Host" has a key of its own: write host_header',
+    ],
+    [
+      service('add_headers = { X-A = "a", x-a = "b" }'),
+      '4: add_headers: "x-a" stands here twice, case does not count: keep one of them',
+    ],
+    [service('add_headers = { X-A = 1 }'), '4: add_headers: only text can stand here: put it in quotes'],
+    [service('add_headers = { X-A = " a" }'), /^4: add_headers: " a" has a space at its end or beginning/],
+    [
+      service(`add_headers = { ${Array.from({ length: 33 }, (_, at) => `X-${at} = "a"`).join()} }`),
+      '4: add_headers: 33 headers are too many: 32 at most',
+    ],
+    [
+      service('add_headers = "X-A: a"'),
+      '4: "add_headers" must be a table, not text: write add_headers = { "X-From" = "blindgate" }',
+    ],
+    ...[
+      'host = "a.example"',
+      'path = "/a"',
+      'health = "/a"',
+      'host_header = "a"',
+      'add_headers = { X-A = "a" }',
+      'strip_path = true',
+      'retry = "idempotent"',
+    ].map((line): [string, RegExp] => [
+      service(line, 'tcp'),
+      new RegExp(`^4: ${line.split(' ')[0]} is for http: tcp is carried as it is, .*, or offer http$`),
+    ]),
     [service('', 'tcp', 'unix:/run/ü'), '3: no name can be made of unix:/run/ü: give the service a name'],
   ])('with a mistake (%j) is refused with its line and what to do', async (toml, message) => {
-    expect(await complaint(loadClientFile, await fileOf(toml))).toBe(message)
+    const said = await complaint(loadClientFile, await fileOf(toml))
+    if (typeof message === 'string') expect(said).toBe(message)
+    else expect(said).toMatch(message)
   })
 
   it('has services with names of their own, given or made', async () => {
@@ -184,13 +279,15 @@ idle_timeout = "1h"
     const needed = {
       '[[gateway]]': { address: '"a:1"', key: `"${KEY}"` },
       '[[service]]': { type: '"tcp"', target: '"80"' },
+      http: { type: '"http"', target: '"80"', host: '"a.example"', path: '"/a"' },
     }
-    expect(CLIENT_KEYS).toHaveLength(10)
+    expect(CLIENT_KEYS).toHaveLength(17)
     for (const { table, key, description, example } of CLIENT_KEYS) {
       expect(description).toMatch(/^.{20,}\.$/)
       // No key to copy can be right: everybody's is another.
       const value = key === 'key' ? `"${KEY}"` : example
-      const keys = { ...needed[table as keyof typeof needed], [key]: value }
+      const kind = description.startsWith('http: ') ? 'http' : table
+      const keys = { ...needed[kind as keyof typeof needed], [key]: value }
       await clientFile(
         `${table}\n${Object.entries(keys)
           .map(([name, text]) => `${name} = ${text}\n`)

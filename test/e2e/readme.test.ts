@@ -36,6 +36,7 @@ const WALK = [
   'npx blindgate tcp 22 --port 2222',
   'npx blindgate tcp 192.168.1.20:443 --port 8443',
   'npx blindgate tcp unix:/run/app.sock --port 7000',
+  'npx blindgate http 8080 --host app.example.com --path /api',
   'npx blindgate up',
   'npx blindgate status',
   'npx blindgate invite --uses 2',
@@ -136,17 +137,25 @@ describe('the walk-through, on a rented machine and at home', () => {
       ...there,
     ])
     const [, http] = await heard(gateway, 'out', /^visitors http:\/\/127\.0\.0\.1:(\d+)\nclients /m)
-    const [web, app, ports] = await Promise.all([
+    const [web, app, api, ports] = await Promise.all([
       Target.web('from home'),
       Target.web('from the app', world.path('app.sock')),
+      Target.web('from the api'),
       Promise.all([freePort(), freePort(), freePort()]),
     ])
-    for (const target of [web, app]) world.with(target)
+    for (const target of [web, app, api]) world.with(target)
     const [ssh, tls, unix] = ports.map(String) as [string, string, string]
     await done(['join', '-', ...here], await done(['invite', ...there]))
 
     /** `npx blindgate http 8080` and its like: each serves, and ends with Ctrl-C. */
-    const quick: [command: string, args: string[], port: number, body: string][] = [
+    const quick: [
+      command: string,
+      args: string[],
+      port: number,
+      body: string,
+      path?: string,
+      host?: string,
+    ][] = [
       ['npx blindgate http 8080', ['http', String(web.port)], Number(http), 'from home'],
       [
         'npx blindgate tcp 22 --port 2222',
@@ -166,13 +175,21 @@ describe('the walk-through, on a rented machine and at home', () => {
         Number(unix),
         'from the app',
       ],
+      [
+        'npx blindgate http 8080 --host app.example.com --path /api',
+        ['http', String(api.port), '--host', 'app.example.com', '--path', '/api'],
+        Number(http),
+        'from the api',
+        '/api',
+        'app.example.com',
+      ],
     ]
-    expect(quick.map(([command]) => command)).toEqual(WALK.slice(2, 6))
+    expect(quick.map(([command]) => command)).toEqual(WALK.slice(2, 7))
     await Promise.all(
-      quick.map(async ([, args, port, body]) => {
+      quick.map(async ([, args, port, body, path, host]) => {
         const program = world.workshop.start([...args, ...here])
         await heard(program, 'out', / → /)
-        expect(await ask(port)).toEqual({ status: 200, body })
+        expect(await ask(port, path, host)).toEqual({ status: 200, body })
         await ctrlC(program)
       }),
     )

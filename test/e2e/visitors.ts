@@ -89,10 +89,11 @@ export interface Got {
 }
 
 /** One request on a connection of its own. Never rejects. */
-export function ask(port: number, path = '/'): Promise<Got> {
+export function ask(port: number, path = '/', host?: string): Promise<Got> {
   return new Promise((resolve) => {
     const failed = (): void => resolve({ status: 'reset', body: '' })
-    httpGet({ host: '127.0.0.1', port, path, agent: false }, (response) => {
+    const headers = host === undefined ? {} : { host }
+    httpGet({ host: '127.0.0.1', port, path, headers, agent: false }, (response) => {
       let body = ''
       response.setEncoding('utf8')
       response.on('data', (text: string) => (body += text))

@@ -88,6 +88,10 @@ describe('forward', () => {
     expect(await code(forward('no target', { state }))).toBe('config_invalid')
     expect(await code(forward(80, { state, invite: 'bg1_AAAA' }))).toBe('invite_invalid')
     expect(await code(forward(80, { state, port: 80 }))).toBe('config_invalid')
+    expect(await code(forward(80, { state, host: 'no host' }))).toBe('config_invalid')
+    expect(await code(forward(80, { state, host: [] }))).toBe('config_invalid')
+    expect(await code(forward(80, { state, path: 'api' }))).toBe('config_invalid')
+    expect(await code(forward(80, { state, type: 'tcp', host: 'a.example' }))).toBe('config_invalid')
   })
 
   it('gives up when it is told to', async () => {
