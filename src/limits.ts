@@ -35,9 +35,6 @@ export const CONTROL_TEXT_CHARACTERS = 255
 export const URL_CHARACTERS = 1_024
 /** The value of a header that a service adds to its requests; with its name it stays a small part of a head. */
 export const REWRITE_VALUE_CHARACTERS = 1_024
-/** Hosts of one service, and headers that it adds to its requests: a site with all its names, and an offer stays one message. */
-export const HOSTS_PER_SERVICE = 64
-export const REWRITE_HEADERS = 32
 /** A stream's PROXY header, from either side: every TLV at its longest takes a quarter of it. */
 export const PROXY_HEADER_BYTES = 4 * KiB
 /** Unsent control bytes to a peer that does not read them; past it the tunnel ends. */
