@@ -73,6 +73,10 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     return { in: this.connection.bytesIn, out: this.connection.bytesOut }
   }
 
+  get idle(): boolean {
+    return this.connection.exchange === undefined
+  }
+
   // ── The lobby speaks ──────────────────────────────────────────────────────────────────────────────────
 
   /** There may be a client again for the request that waits. False: it still waits. */
@@ -156,7 +160,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
         this.#try(stream.client)
         if (replica !== undefined && unreached !== 'overloaded') this.#lobby.routes.failed(replica, now)
       }
-      if (exchange.replayable && exchange.tries < TRIES_PER_VISITOR) this.#seek(exchange)
+      if (exchange.replayable && (this.#tried?.size ?? 0) < TRIES_PER_VISITOR) this.#seek(exchange)
       else exchange.refuse(unreached)
       return
     }

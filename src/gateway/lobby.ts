@@ -14,6 +14,8 @@ export interface Guest {
   readonly address: string
   /** Moved so far at its socket: from the visitor, and to it. */
   readonly bytes: { in: number; out: number }
+  /** It has asked for nothing just now; for one that may ask again and again. */
+  readonly idle?: boolean
   /** Since when it waits, in all its tries. */
   waitingSince: number | undefined
   /** There may be a client for it. False: it still waits. */

@@ -7,6 +7,7 @@ import type { Route } from './route.ts'
 import type { Routes } from './routes.ts'
 import type { Gauge } from './series.ts'
 import type { Store } from './store.ts'
+import type { RouteTraffic } from './traffic.ts'
 import type { Visitors } from './visitors.ts'
 
 /** What a report is made of; nothing here is changed. */
@@ -78,7 +79,7 @@ export function reportStatus(reported: Reported): GatewayStatus {
     side: 'gateway',
     clients: reportClients(reported),
     routes,
-    streams: visitors.served,
+    streams: visitors.active,
     bytes: visitors.bytes,
     errors: Object.fromEntries(errorsOf(reported)),
   }
@@ -116,12 +117,42 @@ export function reportGauges(reported: Reported): Gauge[] {
     perRoute('streams', 'Visitors of a route that are being served.', ({ replicas }) =>
       replicas.reduce((sum, replica) => sum + replica.active, 0),
     ),
+    perRoute('held', 'Visitors that wait for a client of a route.', ({ route }) => visitors.held(route)),
+    one('idle_streams', 'gauge', 'Streams that wait for a request of another visitor.', visitors.pool.size),
+    ...trafficGauges(visitors.trafficNow),
     {
       name: 'blindgate_errors_total',
       type: 'counter',
       help: 'What went wrong, by code.',
       labels: ['code'],
       values: Array.from(errorsOf(reported), ([code, value]) => ({ labels: { code }, value })),
+    },
+  ]
+}
+
+/** Of each route since the start, up to this moment. */
+function trafficGauges(traffic: ReadonlyMap<Route, RouteTraffic>): Gauge[] {
+  const all = [...traffic]
+  const bytes = (way: 'in' | 'out', help: string): Gauge => ({
+    name: `blindgate_route_bytes_${way}_total`,
+    type: 'counter',
+    help,
+    labels: ['route'],
+    values: all.map(([route, each]) => ({ labels: { route }, value: each[way] })),
+  })
+  return [
+    bytes('in', 'Bytes from the visitors of a route.'),
+    bytes('out', 'Bytes to the visitors of a route.'),
+    {
+      name: 'blindgate_http_requests_total',
+      type: 'counter',
+      help: 'Requests of a route by the class of their answers.',
+      labels: ['route', 'status'],
+      values: all.flatMap(([route, { answers }]) =>
+        answers.flatMap((value, kind) =>
+          value === 0 ? [] : [{ labels: { route, status: kind === 0 ? 'none' : `${kind}xx` }, value }],
+        ),
+      ),
     },
   ]
 }

@@ -50,7 +50,7 @@ export class RouteTraffic implements Meter {
   }
 }
 
-/** The traffic of every route that was asked for; there are no more than owned ones ever were. */
+/** The traffic of every route that was asked for. Only routes that have an owner come here. */
 export class Traffic {
   readonly #routes = new Map<Route, RouteTraffic>()
 
@@ -64,8 +64,8 @@ export class Traffic {
     return this.#routes
   }
 
-  /** Keeps those of routes that are owned still. */
-  keep(owned: ReadonlySet<Route>): void {
-    for (const route of this.#routes.keys()) if (!owned.has(route)) this.#routes.delete(route)
+  /** Forgets those of routes that have no owner any more. */
+  keep(owned: (route: Route) => boolean): void {
+    for (const route of this.#routes.keys()) if (!owned(route)) this.#routes.delete(route)
   }
 }

@@ -87,9 +87,16 @@ export class Visitors implements HttpLobby {
     return sum
   }
 
-  /** Those that a client serves now, or could. */
+  /** Those that do not wait: a client serves them, or they may ask for something. */
   get served(): number {
     return this.#all.size - this.#waiting.size
+  }
+
+  /** Those that a client serves now. */
+  get active(): number {
+    let active = -this.#waiting.size
+    for (const guest of this.#all.keys()) if (guest.idle !== true) active++
+    return active
   }
 
   get heldAll(): number {
@@ -103,6 +110,7 @@ export class Visitors implements HttpLobby {
   /** Of each route, with what moves just now. */
   get trafficNow(): ReadonlyMap<Route, RouteTraffic> {
     for (const guest of this.#all.keys()) guest.tally?.()
+    this.#traffic.keep((route) => this.#options.authority.ownerOf(route) !== undefined)
     return this.#traffic.all
   }
 

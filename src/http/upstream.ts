@@ -102,12 +102,13 @@ export class Upstream implements StreamSink, IdleMember {
     if (head.connectionLogin) this.personal = true
   }
 
-  /** Its user lets go of it. One that is not `usable` afterwards is reset. */
+  /** Its user lets go of it. One that has answered whole, and takes no other request, is ended; one that has not is reset. */
   release(): void {
     const whole = this.#responded
     this.#user = undefined
     this.#head = undefined
-    if (!whole || !this.usable) this.discard()
+    if (!whole) this.discard()
+    else if (!this.usable) this.close()
   }
 
   /** Resets it. Nothing is told. */

@@ -151,7 +151,7 @@ describe('a gateway', () => {
     await expect(
       startGateway({ settings: settings(), state: running.state, identity, version: '0', log }),
     ).rejects.toMatchObject({ code: 'state_locked' })
-    await world.visit(running.http, REQUEST).received('503')
+    await world.visit(running.http, REQUEST).received('404')
   })
 
   test('that cannot listen leaves nothing open and no lock behind', async () => {
@@ -340,16 +340,20 @@ describe('the admin port', () => {
       services: [HTTP],
       serve: (visit) => visit.answer(ANSWER),
     })
-    await world.visit(running.http, REQUEST).received('here')
+    const visit = world.visit(running.http, REQUEST)
+    await visit.received('here')
     await until(() => status(running).streams === 0)
+    expect(parsed(await ask(running, '/metrics')).get('blindgate_visitors')).toBe(1)
+    visit.socket.destroy()
     const metrics = parsed(await ask(running, '/metrics'))
     expect(Object.fromEntries(metrics)).toMatchObject({
       blindgate_tunnels: 1,
       blindgate_unauthenticated: 0,
-      blindgate_visitors: 0,
       blindgate_visitors_total: 1,
       blindgate_bytes_in_total: REQUEST.length,
-      blindgate_bytes_out_total: ANSWER.length,
+      blindgate_bytes_out_total: ANSWER.length - 'Connection: close\r\n'.length,
+      'blindgate_route_bytes_in_total{route="default"}': REQUEST.length,
+      'blindgate_http_requests_total{route="default",status="2xx"}': 1,
       'blindgate_route_replicas{route="default"}': 1,
       'blindgate_route_streams{route="default"}': 0,
     })

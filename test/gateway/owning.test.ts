@@ -93,7 +93,7 @@ describe('the owner of a route', () => {
     await home.closed
     await running.gateway.command({ command: 'release', route: 'default' })
     const absent = world.visit(running.http, REQUEST)
-    await absent.received('503 Service Unavailable')
+    await absent.received('404 Not Found')
     await world.enroll(running, 'guest-1', { name: 'guest', services: [HTTP], serve: answering })
     await world.visit(running.http, REQUEST).received('here')
   })
