@@ -226,9 +226,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   flow(): void {
     const { exchange } = this
-    const full =
-      !this.#ending &&
-      (this.#stashBytes >= HELD_BYTES || (exchange !== undefined && exchange.blocked && !exchange.answered))
+    const full = !this.#ending && (this.#stashBytes >= HELD_BYTES || exchange?.blocked === true)
     if (full === this.#paused) return
     this.#paused = full
     if (full) this.socket.pause()
