@@ -234,10 +234,8 @@ export class Visitors implements HttpLobby {
     if (problem !== undefined) {
       this.count(problem)
       const about = { route, address, problem, status, requestId }
-      this.#options.log[status >= 500 ? 'info' : 'debug'](
-        about,
-        `request not answered by its target: ${problem}`,
-      )
+      const level = status >= 500 && this.#problemLines.take(performance.now()) ? 'info' : 'debug'
+      this.#options.log[level](about, `request not answered by its target: ${problem}`)
     }
     this.#options.access?.note({
       time: Date.now(),
