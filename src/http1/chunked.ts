@@ -74,9 +74,9 @@ export class ChunkedBody implements Body {
           if (digit !== 255) {
             // A leading zero, or an upper-case digit.
             if ((this.#digits > 0 && this.#size === 0) || (byte >= 0x41 && byte <= 0x46)) this.#anew = true
-            this.#size = this.#size * 16 + digit
             if (this.#size > 0 && ++this.#digits > SIZE_DIGITS) throw bad('a chunk that is too large')
-            if (this.#size === 0) this.#digits = 1
+            this.#size = this.#size * 16 + digit
+            if (this.#digits === 0) this.#digits = 1
           } else if (this.#lineBytes === 0) throw bad('a chunk size that is not a number')
           else if (byte === CR) this.#part = Part.sizeLf
           else if (byte === SEMICOLON) {

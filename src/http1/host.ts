@@ -2,9 +2,9 @@ import { formatIpv6, writeIpv4, writeIpv6 } from '../protocol/index.ts'
 
 /**
  * What a Host field says, in the one spelling by which hosts are compared: lower case, without port and final dot,
- * IPv6 in brackets and
- * shortened as RFC 5952 has it, one that stands for an IPv4 address as that. Undefined for what is no host (RFC 9110, 7.2; RFC 3986, 3.2.2):
- * escapes, user names and letters beyond ASCII are none here. Names in other alphabets come in their `xn--` form.
+ * IPv6 in brackets and shortened as RFC 5952 has it, one that stands for an IPv4 address as that. Undefined for what is
+ * no host (RFC 9110, 7.2; RFC 3986, 3.2.2): escapes, user names and letters beyond ASCII are none here. Names in other
+ * alphabets come in their `xn--` form.
  */
 export function normalizeHost(text: string): string | undefined {
   if (text.startsWith('[')) return normalizeIpv6(text)

@@ -113,6 +113,6 @@ function begins(bytes: Uint8Array, start: number, end: number, name: Uint8Array,
 }
 
 /** True for fields that say who the visitor is. Only from a trusted proxy are they believed. */
-export function isForwarding(id: FieldId): boolean {
+export function isForwarding(id: number): boolean {
   return id >= Field.forwarding && id <= Field.realIp
 }

@@ -4,10 +4,13 @@ import { bad, HttpFault } from './fault.ts'
 import { normalizeHost } from './host.ts'
 import { Field } from './names.ts'
 import type { HeadScanner } from './scanner.ts'
-import { connectionTokens, contentLength, latin1 } from './values.ts'
+import { connectionTokens, contentLength, latin1, trimmed } from './values.ts'
 
-/** Protocols that are not switched to: they would carry requests that nobody here has looked at. */
-const NOT_SWITCHED_TO = /^(?:h2c|http|tls)/i
+/**
+ * Protocols that are not switched to, wherever in the list they stand: they would carry requests that nobody here has
+ * looked at.
+ */
+const NOT_SWITCHED_TO = /(?:^|[\s,])(?:h2c|http|tls)/i
 
 /** Methods whose bodies are usual; the rest of the common ones are recognised without making a string. */
 const METHODS = ['GET', 'POST', 'HEAD', 'PUT', 'OPTIONS', 'DELETE', 'PATCH'] as const
@@ -65,7 +68,8 @@ export class RequestHead {
     let requestId: string | undefined
     let requestIds = 0
     for (let field = 0; field < scanner.count; field++) {
-      switch (scanner.id(field)) {
+      const id: number = scanner.id(field)
+      switch (id) {
         case Field.host:
           if (hostField >= 0) throw bad('two Host fields')
           hostField = field
@@ -165,6 +169,8 @@ export class RequestHead {
   /** Origin-form, `/path?query`, or `*`. Made on each call. */
   get target(): string {
     const text = latin1(this.bytes, this.targetStart, this.targetEnd)
+    // RFC 9112, 3.2.4: a URL without a path asks about the server as a whole.
+    if (text === '' && this.method === 'OPTIONS') return '*'
     return text === '' || text.startsWith('?') ? `/${text}` : text
   }
 }
@@ -217,7 +223,7 @@ function versionOf(bytes: Uint8Array, start: number, end: number): '1.0' | '1.1'
     if (minor === 0x30) return '1.0'
   }
   const text = latin1(bytes, start, end)
-  if (/^HTTP\/[0-9]+\.[0-9]+$/.test(text)) throw new HttpFault(505, 'a version other than HTTP/1.0 and 1.1')
+  if (/^HTTP\/[0-9]\.[0-9]$/.test(text)) throw new HttpFault(505, 'a version other than HTTP/1.0 and 1.1')
   throw bad('a start line that does not end with a version')
 }
 
@@ -258,7 +264,7 @@ function placeTarget(
 /** RFC 9112, 6.1 and 6.3: what is not understood is a 501, what cannot end a body a 400. */
 function checkCodings(value: string | undefined): void {
   if (value?.toLowerCase() === 'chunked') return
-  const codings = (value ?? '').split(',').map((coding) => coding.trim().toLowerCase())
+  const codings = (value ?? '').split(',').map((coding) => trimmed(coding).toLowerCase())
   if (value === undefined || codings.filter((coding) => coding === 'chunked').length > 1)
     throw bad('Transfer-Encoding more than once')
   if (codings.at(-1) !== 'chunked') throw bad('a Transfer-Encoding that does not end with chunked')

@@ -1,7 +1,8 @@
 import { HTTP_FIELDS } from '../limits.ts'
-import { COLON, CR, LF, NAME, SPACE, TAB, UNDERSCORE, VALUE } from './characters.ts'
+import { COLON, CR, LF, NAME, UNDERSCORE, VALUE } from './characters.ts'
 import { bad, HttpFault } from './fault.ts'
 import { Field, type FieldId, fieldId, hashed, isForwarding } from './names.ts'
+import { isBlank } from './values.ts'
 
 /** Where the scanner is: what the next byte must be part of. */
 const Part = {
@@ -38,12 +39,13 @@ export class HeadScanner {
   lineEnd = 0
   /** After the last byte of the head. */
   end = 0
+  /** The most that it may take. */
+  maxBytes = 0
   /** The bytes that the tables are of, for whoever wants to know whether they still are. */
   head: Uint8Array | undefined
 
   #part: number = Part.before
   #trailers = false
-  #maxBytes = 0
   #at = 0
   #ids = new Uint8Array(32)
   #places = new Int32Array(32 * NUMBERS_PER_FIELD)
@@ -62,7 +64,7 @@ export class HeadScanner {
     this.lineEnd = 0
     this.#part = trailers ? Part.lineStart : Part.before
     this.#trailers = trailers
-    this.#maxBytes = maxBytes
+    this.maxBytes = maxBytes
     this.#at = 0
   }
 
@@ -101,7 +103,7 @@ export class HeadScanner {
    * more behind them. True when the head is whole, and `this.end` is after it. Throws an `HttpFault`.
    */
   scan(bytes: Uint8Array, end: number): boolean {
-    const limit = Math.min(end, this.#maxBytes)
+    const limit = Math.min(end, this.maxBytes)
     let at = this.#at
     let part = this.#part
     while (at < limit) {
@@ -141,7 +143,7 @@ export class HeadScanner {
             part = Part.endLf
             break
           }
-          if (byte === SPACE || byte === TAB) throw bad('a folded line, or a space before a field name')
+          if (isBlank(byte)) throw bad('a folded line, or a space before a field name')
           this.#nameStart = at
           this.#hash = 0
           this.#underscore = false
@@ -165,7 +167,7 @@ export class HeadScanner {
           break
         }
         case Part.valueStart:
-          if (byte === SPACE || byte === TAB) at++
+          if (isBlank(byte)) at++
           else {
             this.#valueStart = at
             part = Part.value
@@ -194,7 +196,7 @@ export class HeadScanner {
     }
     this.#part = part
     this.#at = at
-    if (at >= this.#maxBytes) throw this.#tooLong()
+    if (at >= this.maxBytes) throw this.#tooLong()
     return false
   }
 
@@ -209,7 +211,6 @@ export class HeadScanner {
     const field = this.count++
     if (field >= HTTP_FIELDS) throw new HttpFault(431, 'too many header fields')
     if (field >= this.#ids.length) this.#grow()
-    const { length } = bytes
     let end = cr
     while (end > this.#valueStart && isBlank(bytes[end - 1] as number)) end--
     const id = fieldId(bytes, this.#nameStart, this.#nameEnd, this.#hash, NAME)
@@ -217,7 +218,7 @@ export class HeadScanner {
     const at = field * NUMBERS_PER_FIELD
     this.#places[at] = this.#nameStart
     this.#places[at + 1] = this.#nameEnd
-    this.#places[at + 2] = Math.min(this.#valueStart, length)
+    this.#places[at + 2] = this.#valueStart
     this.#places[at + 3] = end
   }
 
@@ -237,10 +238,6 @@ function undisguised(id: FieldId): FieldId {
     throw bad('a framing field written with an underscore')
   }
   return isForwarding(id) || id === Field.requestId ? Field.disguised : Field.other
-}
-
-function isBlank(byte: number): boolean {
-  return byte === SPACE || byte === TAB
 }
 
 function badByte(byte: number, where: string): HttpFault {

@@ -1,9 +1,24 @@
+import { HTTP_NOMINATED_FIELDS } from '../limits.ts'
+import { SPACE, TAB } from './characters.ts'
 import { bad } from './fault.ts'
 
 /** Text of bytes, one character each: what a head holds is in no better known encoding. */
 export function latin1(bytes: Uint8Array, start: number, end: number): string {
   if (Buffer.isBuffer(bytes)) return bytes.toString('latin1', start, end)
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1', start, end)
+}
+
+/** Without the blanks around it. `trim` would take more than HTTP calls blank, such as a no-break space. */
+export function trimmed(text: string): string {
+  let start = 0
+  let end = text.length
+  while (start < end && isBlank(text.charCodeAt(start))) start++
+  while (start < end && isBlank(text.charCodeAt(end - 1))) end--
+  return text.slice(start, end)
+}
+
+export function isBlank(byte: number): boolean {
+  return byte === SPACE || byte === TAB
 }
 
 /** 15 digits stay exact in a number, and are a petabyte. */
@@ -42,13 +57,15 @@ export function connectionTokens(value: string): ConnectionTokens {
   let upgrade = false
   const others: string[] = []
   for (const part of value.split(',')) {
-    const token = part.trim().toLowerCase()
+    const token = trimmed(part).toLowerCase()
     if (token === '') continue
     if (token === 'close') close = true
     else if (token === 'keep-alive') keepAlive = true
     else if (token === 'upgrade') upgrade = true
     else if (!DROPPED_ANYWAY.has(token)) others.push(token)
   }
+  // Each field of the head is compared with each of them.
+  if (others.length > HTTP_NOMINATED_FIELDS) throw bad('Connection names too many fields')
   return { close, keepAlive, upgrade, others }
 }
 
