@@ -98,7 +98,9 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
   const scanner = rescan(head.bytes)
   const { bytes, status } = head
   const unframed = status < 200 || status === 204
-  let changed = changes.close || head.upgrade !== undefined || head.version !== '1.1'
+  // An interim response says nothing of the connection: to some readers nothing may follow one that closes.
+  const close = changes.close && !head.interim
+  let changed = close || head.upgrade !== undefined || head.version !== '1.1'
   for (let field = 0; field < scanner.count && !changed; field++) {
     const id = scanner.id(field)
     changed =
@@ -127,7 +129,7 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
   out.upTo(scanner.end - 2)
   if (head.framing === 'chunked' && changes.dechunked !== true) out.text('Transfer-Encoding: chunked\r\n')
   if (head.upgrade !== undefined) out.text(`Connection: upgrade\r\nUpgrade: ${head.upgrade}\r\n`)
-  else if (changes.close) out.text('Connection: close\r\n')
+  else if (close) out.text('Connection: close\r\n')
   out.text('\r\n')
   return out.done()
 }

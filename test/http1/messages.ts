@@ -18,6 +18,8 @@ export interface Message<Head> {
   readonly written: string
   /** The body as it goes on. */
   body: string
+  /** The same without chunks. */
+  content: string
   /** It came whole. */
   whole: boolean
 }
@@ -47,6 +49,8 @@ abstract class Reading<Head> implements Transcript<Head> {
   readonly #reader = new HeadReader()
   readonly #maxBytes: number
   #body: Body | undefined
+  /** Reads the same body, for its content. */
+  #plain: Body | undefined
   #over = false
 
   constructor(maxBytes: number) {
@@ -57,7 +61,7 @@ abstract class Reading<Head> implements Transcript<Head> {
   protected abstract head(
     bytes: Uint8Array,
     reader: HeadReader,
-  ): { head: Head; body: Body; last: boolean; written: Uint8Array }
+  ): { head: Head; body: Body; plain: Body; last: boolean; written: Uint8Array }
 
   /** Throws what is no `HttpFault`. */
   push(chunk: Uint8Array): void {
@@ -94,13 +98,7 @@ abstract class Reading<Head> implements Transcript<Head> {
     let at = 0
     while (at < chunk.length) {
       if (this.#body !== undefined) {
-        const out: Uint8Array[] = []
-        at = this.#body.push(chunk, at, out)
-        const message = this.#last()
-        for (const piece of out) message.body += latin1(piece)
-        if (!this.#body.done) continue
-        message.whole = true
-        this.#body = undefined
+        at = this.#goOn(this.#body, chunk, at)
         continue
       }
       if (this.#over) {
@@ -110,11 +108,42 @@ abstract class Reading<Head> implements Transcript<Head> {
       const bytes = this.#reader.push(chunk, at, this.#maxBytes)
       if (bytes === undefined) return
       at = this.#reader.next
-      const { head, body, last, written } = this.head(bytes, this.#reader)
-      this.messages.push({ head, written: latin1(written), body: '', whole: body.done })
+      const { head, body, plain, last, written } = this.head(bytes, this.#reader)
+      this.messages.push({ head, written: latin1(written), body: '', content: '', whole: body.done })
       this.#over = last
-      if (!body.done) this.#body = body
+      if (body.done) continue
+      this.#body = body
+      this.#plain = plain
     }
+  }
+
+  #goOn(body: Body, chunk: Uint8Array, at: number): number {
+    const message = this.#last()
+    const out: Uint8Array[] = []
+    const plain: Uint8Array[] = []
+    let next: number
+    try {
+      next = body.push(chunk, at, out)
+    } catch (error) {
+      next = -1
+      this.#failed(error)
+    }
+    // What a fault is found behind may have been passed on.
+    for (const piece of out) message.body += latin1(piece)
+    try {
+      if (this.#plain?.push(chunk, at, plain) !== next) throw new Error('a body ends in two places')
+    } catch (error) {
+      if (next >= 0) throw error
+    }
+    for (const piece of plain) message.content += latin1(piece)
+    if (next < 0) return chunk.length
+    if (body.received !== this.#plain?.received || body.received !== message.content.length)
+      throw new Error('a body is counted in two ways')
+    if (body.done) {
+      message.whole = true
+      this.#body = undefined
+    }
+    return next
   }
 }
 
@@ -134,6 +163,7 @@ export class Requests extends Reading<RequestHead> {
     return {
       head,
       body: bodyOf(head),
+      plain: bodyOf(head, false),
       last: head.upgrade !== undefined,
       written: writeRequest(head, this.#changes),
     }
@@ -165,9 +195,10 @@ export class Responses extends Reading<ResponseHead> {
       !head.interim && (head.close || head.upgrade !== undefined || this.#finals >= this.#asked.length)
     return {
       head,
+      plain: bodyOf(head, false),
       body: bodyOf(head, this.#changes.dechunked !== true),
       last,
-      written: writeResponse(head, this.#changes),
+      written: writeResponse(head, last || head.interim ? this.#changes : { ...this.#changes, close: false }),
     }
   }
 }
