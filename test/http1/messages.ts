@@ -16,6 +16,8 @@ export interface Message<Head> {
   readonly head: Head
   /** The head as it goes on. */
   readonly written: string
+  /** Which is not the one that came. */
+  readonly copied: boolean
   /** The body as it goes on. */
   body: string
   /** The same without chunks. */
@@ -109,7 +111,14 @@ abstract class Reading<Head> implements Transcript<Head> {
       if (bytes === undefined) return
       at = this.#reader.next
       const { head, body, plain, last, written } = this.head(bytes, this.#reader)
-      this.messages.push({ head, written: latin1(written), body: '', content: '', whole: body.done })
+      this.messages.push({
+        head,
+        written: latin1(written),
+        copied: written !== bytes,
+        body: '',
+        content: '',
+        whole: body.done,
+      })
       this.#over = last
       if (body.done) continue
       this.#body = body
