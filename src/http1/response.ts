@@ -2,7 +2,7 @@ import { bad } from './fault.ts'
 import { Field } from './names.ts'
 import { isConnectionLogin } from './request.ts'
 import type { HeadScanner } from './scanner.ts'
-import { connectionTokens, contentLength, latin1, trimmed } from './values.ts'
+import { contentLength, latin1, tokensOf, trimmed } from './values.ts'
 
 /** What a response answers, as far as its framing depends on it. */
 export interface Asked {
@@ -52,7 +52,8 @@ export class ResponseHead {
     let codingField = -1
     let upgradeField = -1
     let upgrades = 0
-    let connection: string | undefined
+    let connections = 0
+    let connectionField = -1
     let connectionLogin = false
     for (let field = 0; field < scanner.count; field++) {
       const id: number = scanner.id(field)
@@ -65,11 +66,10 @@ export class ResponseHead {
           codings++
           codingField = field
           break
-        case Field.connection: {
-          const value = latin1(bytes, scanner.valueStart(field), scanner.valueEnd(field))
-          connection = connection === undefined ? value : `${connection},${value}`
+        case Field.connection:
+          connections++
+          connectionField = field
           break
-        }
         case Field.upgrade:
           upgrades++
           upgradeField = field
@@ -97,8 +97,8 @@ export class ResponseHead {
     }
 
     this.interim = status < 200 && status !== 101
-    const tokens = connection === undefined ? undefined : connectionTokens(connection)
-    this.nominated = tokens?.others ?? []
+    const tokens = tokensOf(bytes, scanner, connections, connectionField)
+    this.nominated = tokens.others
     // Removed as told, the message would go on without its length. Some servers name Transfer-Encoding, which is of
     // the connection, and is written anew anyway.
     if (this.nominated.some((name) => name.replaceAll('_', '-') === 'content-length'))
@@ -119,10 +119,7 @@ export class ResponseHead {
     else if (length === undefined) this.framing = 'close'
     else this.framing = length === 0 ? 'none' : 'length'
     this.length = this.framing === 'length' ? (length ?? 0) : 0
-    this.close =
-      this.framing === 'close' ||
-      tokens?.close === true ||
-      (this.version === '1.0' && tokens?.keepAlive !== true)
+    this.close = this.framing === 'close' || tokens.close || (this.version === '1.0' && !tokens.keepAlive)
   }
 }
 
