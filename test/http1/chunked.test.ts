@@ -52,27 +52,25 @@ describe('a chunked body', () => {
   })
 
   it('in its one form is passed on as views of what came', () => {
-    const chunk = bytesOf(`..5\r\nhello\r\n${'fff'}\r\n${'x'.repeat(0xfff)}\r\n0\r\n\r\nrest`)
+    const chunk = bytesOf(`..5\r\nhello\r\nfff\r\n${'x'.repeat(0xfff)}\r\n0\r\n\r\nrest`)
     const out: Uint8Array[] = []
     const body = bodyOf(CHUNKED)
     expect(body.push(chunk, 2, out)).toBe(chunk.length - 4)
     expect(body.done).toBe(true)
+    expect(out.length).toBe(1)
     expect(out[0]?.buffer).toBe(chunk.buffer)
     expect(out[0]?.byteOffset).toBe(chunk.byteOffset + 2)
-    // Its last chunk may be written anew, the rest is one view.
-    expect(out.slice(1).reduce((sum, piece) => sum + piece.length, 0)).toBeLessThanOrEqual('0\r\n\r\n'.length)
+    expect(out[0]?.length).toBe(chunk.length - 6)
   })
 
   it('is the same chunk when one piece is all data', () => {
     const body = bodyOf(CHUNKED)
     body.push(bytesOf('fff\r\n'), 0, [])
     const data = bytesOf('x'.repeat(100))
-    for (const encoded of [body]) {
-      const out: Uint8Array[] = []
-      encoded.push(data, 0, out)
-      expect(out).toEqual([data])
-      expect(out[0]).toBe(data)
-    }
+    const out: Uint8Array[] = []
+    body.push(data, 0, out)
+    expect(out.length).toBe(1)
+    expect(out[0]).toBe(data)
   })
 
   it('takes nothing once it is done', () => {
