@@ -58,11 +58,16 @@ export function writeRequest(head: RequestHead, changes: RequestChanges): Buffer
       out.skip(scanner, field)
   }
   out.upTo(scanner.end - 2)
-  if (head.framing === 'chunked') out.text('Transfer-Encoding: chunked\r\n')
-  if (head.upgrade !== undefined) out.text(`Connection: upgrade\r\nUpgrade: ${head.upgrade}\r\n`)
-  out.text(added)
-  out.text('\r\n')
+  const framing = head.framing === 'chunked' ? CHUNKED : ''
+  const upgrade = head.upgrade === undefined ? '' : upgradeLines(head.upgrade)
+  out.text(`${framing}${upgrade}${added}\r\n`)
   return out.done()
+}
+
+const CHUNKED = 'Transfer-Encoding: chunked\r\n'
+
+function upgradeLines(protocol: string): string {
+  return `Connection: upgrade\r\nUpgrade: ${protocol}\r\n`
 }
 
 function dropsRequest(id: number, head: RequestHead, changes: RequestChanges): boolean {
@@ -127,10 +132,10 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
       out.length(scanner, field, contentLength(bytes, scanner.valueStart(field), scanner.valueEnd(field)))
   }
   out.upTo(scanner.end - 2)
-  if (head.framing === 'chunked' && changes.dechunked !== true) out.text('Transfer-Encoding: chunked\r\n')
-  if (head.upgrade !== undefined) out.text(`Connection: upgrade\r\nUpgrade: ${head.upgrade}\r\n`)
-  else if (close) out.text('Connection: close\r\n')
-  out.text('\r\n')
+  const framing = head.framing === 'chunked' && changes.dechunked !== true ? CHUNKED : ''
+  const connection =
+    head.upgrade !== undefined ? upgradeLines(head.upgrade) : close ? 'Connection: close\r\n' : ''
+  out.text(`${framing}${connection}\r\n`)
   return out.done()
 }
 
