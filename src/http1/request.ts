@@ -10,7 +10,7 @@ import { contentLength, isText, latin1, tokensOf, trimmed } from './values.ts'
  * Protocols that are not switched to, wherever in the list they stand: they would carry requests that nobody here has
  * looked at.
  */
-const NOT_SWITCHED_TO = /(?:^|[\s,])(?:h2c|http|tls)/i
+const NOT_SWITCHED_TO = /(?:^|[\s,])(?:h2|h3|http|tls)/i
 
 /** Methods whose bodies are usual; the rest of the common ones are recognised without making a string. */
 const METHODS = ['GET', 'POST', 'HEAD', 'PUT', 'OPTIONS', 'DELETE', 'PATCH'] as const
