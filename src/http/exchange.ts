@@ -89,7 +89,7 @@ export class Exchange implements UpstreamUser {
     this.requestId = requestId
     this.begunAt = now
     this.limits = host.site.limits
-    this.#body = bodyOf(head)
+    this.#body = bodyOf(head, true, false)
     this.#requestDone = this.#body.done
     if (this.#requestDone) this.requestDoneAt = now
     this.bytesIn = head.bytes.length

@@ -30,6 +30,7 @@ const SIZE_DIGITS = 13
 export class ChunkedBody implements Body {
   received = 0
   readonly #encoded: boolean
+  readonly #keepsTrailers: boolean
   #part: number = Part.size
   /** Of the chunk that is being read: its size, and while there is data, what is left of it. */
   #size = 0
@@ -39,8 +40,9 @@ export class ChunkedBody implements Body {
   #anew = false
   #trailers: Trailers | undefined
 
-  constructor(encoded: boolean) {
+  constructor(encoded: boolean, trailers: boolean) {
     this.#encoded = encoded
+    this.#keepsTrailers = trailers
   }
 
   get done(): boolean {
@@ -143,7 +145,7 @@ export class ChunkedBody implements Body {
           run = at
           if (end !== undefined) {
             this.#part = Part.done
-            if (this.#encoded) out.push(this.#trailers.written)
+            if (this.#encoded) out.push(this.#keepsTrailers ? this.#trailers.written : LAST_CHUNK)
           }
         }
       }
