@@ -290,6 +290,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.#lobby.leave(this)
     this.#replica = replica
     this.#stream = stream
+    stream.keeper = this
     this.#lobby.routes.begin(replica)
     exchange.use(
       stream,
