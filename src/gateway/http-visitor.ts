@@ -51,6 +51,8 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   /** Its place among the connections of its route, while it has one. */
   #counted: { route: Route; address: string; seat: Seat } | undefined
   #kept: ServiceStream | undefined
+  /** Whose request it carried last: behind a trusted proxy the next one may be another's. */
+  #keptFor = ''
   // Of the request that is under way.
   #asked: Route = ''
   #traffic: RouteTraffic | undefined
@@ -206,6 +208,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
       stream.keeper = this
       stream.idleSince = performance.now()
       this.#kept = stream
+      this.#keptFor = this.#visitor
     } else if (stream.usable) stream.retire()
     else stream.forget()
   }
@@ -230,7 +233,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const { routes } = this.#lobby
     const now = performance.now()
     if (this.#useKept(exchange, now)) return true
-    this.#giveBack()
+    this.#giveBack(now)
     let full: Set<ConnectedClient> | undefined
     for (;;) {
       const replica = routes.pick(this.route, full ?? this.#tried, now)
@@ -257,11 +260,15 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   #useKept(exchange: Exchange, now: number): boolean {
     const kept = this.#kept
     if (kept === undefined || this.#tried?.has(kept.client) === true) return false
+    // Another visitor's request gets only what the pool would give it.
+    if (this.#keptFor !== this.#visitor) return false
     const replica = this.#lobby.routes.replicaOf(this.route, kept.replica)
     if (replica === undefined || !kept.client.usable || !kept.fits(replica)) return false
     // A target closes connections that rest. What cannot be repeated does not go where it may be lost to that.
     const sure = kept.personal || isRepeatable(exchange, kept) || now - kept.idleSince < KEPT_STREAM_SURE_MS
     if (!sure) return false
+    // What the last answer may owe still would be taken for the one to this request, and that for the next visitor's.
+    if (now - kept.idleSince < kept.silenceMs) kept.shareable = false
     this.#kept = undefined
     this.#send(exchange, kept, replica)
     return true
@@ -294,6 +301,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.#lobby.leave(this)
     this.#replica = replica
     this.#stream = stream
+    stream.keeper = this
     this.#lobby.routes.begin(replica)
     exchange.use(
       stream,
@@ -343,11 +351,11 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   }
 
   /** The stream that carries nothing goes to the pool, if it may; it is no longer this visitor's. */
-  #giveBack(): void {
+  #giveBack(now = performance.now()): void {
     const kept = this.#kept
     if (kept === undefined) return
     this.#kept = undefined
-    this.#lobby.pool.put(kept, performance.now())
+    this.#lobby.pool.put(kept, now)
   }
 
   // ── Counting ──────────────────────────────────────────────────────────────────────────────────────────

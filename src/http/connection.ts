@@ -38,8 +38,10 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   /** Came while an exchange was under way. */
   #stash: Uint8Array[] = []
   #stashBytes = 0
-  /** Since when it waits for what it waits for: a head, a next request, a last byte to leave. */
+  /** Since when it waits for what it waits for: a head, a next request, a last byte to leave, the visitor's own end. */
   #since: number
+  /** How long it waits for a next request: as the route of the last one has it. */
+  #idleMs: number
   #halfClosed = false
   #draining = false
   /** Nothing more is taken from the visitor; the last answer is on its way. */
@@ -58,6 +60,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     this.#outlet = new Outlet(socket, this)
     this.#since = performance.now()
     this.#movedAt = this.#since
+    this.#idleMs = site.limits.headMs
     socket.allowHalfOpen = true
     socket.on('data', this.#onData)
     socket.on('end', this.#onEnd)
@@ -217,7 +220,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   passed(bytes: number): void {
     this.bytesOut += bytes
     this.exchange?.passed(bytes)
-    if (this.#outlet.waiting === 0) this.#settle()
+    if (this.#outlet.waiting > 0) return
+    if (this.#ending) this.#since = performance.now()
+    this.#settle()
   }
 
   answered(): void {
@@ -241,6 +246,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const stash = this.#takeStash()
     for (const chunk of stash) this.exchange?.forward(chunk)
     if (this.#halfClosed) this.exchange?.upstream?.stream.end()
+    this.flow()
   }
 
   finished(): void {
@@ -262,6 +268,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (!exchange.requestDone && !exchange.closes) return
     this.exchange = undefined
     this.#since = performance.now()
+    this.#idleMs = exchange.limits.idleMs
     const close = exchange.closes || this.#draining || this.halfClosed
     const upstream = exchange.detach()
     if (!exchange.requestDone) upstream?.discard()
@@ -291,15 +298,19 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   sweep(now: number): void {
     const { exchange } = this
     const { limits } = exchange ?? this.site
-    const moved =
-      this.bytesIn + this.bytesOut + (exchange?.bytesOut ?? 0) + (exchange?.upstream?.stream.bytesOut ?? 0)
+    // Who is told the end, and sends on and on, moves nothing.
+    const deaf = this.#ending || (exchange?.answered === true && exchange.closes)
+    const moved = deaf
+      ? this.bytesOut
+      : this.bytesIn + this.bytesOut + (exchange?.bytesOut ?? 0) + (exchange?.upstream?.stream.bytesOut ?? 0)
     if (moved !== this.#moved) {
       this.#moved = moved
       this.#movedAt = now
     }
     const quiet = now - this.#movedAt
     if (this.#ending) {
-      if (quiet > (this.waiting > 0 ? limits.stallMs : APOLOGY_LINGER_MS)) this.socket.destroy()
+      const late = this.waiting > 0 ? quiet > limits.stallMs : now - this.#since > APOLOGY_LINGER_MS
+      if (late) this.socket.destroy()
     } else if (exchange === undefined) this.#sweepIdle(now)
     else if (exchange.isSwitched) {
       const stalled = this.waiting > 0 || exchange.blocked
@@ -313,7 +324,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const waited = now - this.#since
     if (this.#reader.begun) {
       if (waited > limits.headMs) this.#refuse('head_timeout')
-    } else if (waited > (this.requests === 0 ? limits.headMs : limits.idleMs)) this.#end()
+    } else if (waited > this.#idleMs) this.#end()
   }
 
   #sweepExchange(exchange: Exchange, now: number, quiet: number): void {
@@ -321,7 +332,16 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (this.waiting > 0) {
       if (quiet > limits.stallMs) this.reset(stalledFor(limits.stallMs))
     } else if (!exchange.requestDone) {
-      if (exchange.blocked) {
+      if (exchange.unasked) {
+        // It waits for the target's word, which is not its own slowness.
+        this.#pace.resume(now, 0)
+        if (
+          exchange.upstream !== undefined &&
+          exchange.status === 0 &&
+          now - exchange.begunAt > limits.responseMs
+        )
+          exchange.expire('response_timeout', stalledFor(limits.responseMs))
+      } else if (exchange.blocked) {
         if (exchange.upstream !== undefined && quiet > limits.stallMs)
           exchange.expire('response_timeout', stalledFor(limits.stallMs))
       } else if (this.#pace.tooSlow(now, exchange.bodyBytes, limits.bodyRate))

@@ -121,6 +121,11 @@ export class Exchange implements UpstreamUser {
     return !this.#answered && this.#replayBytes >= HELD_BYTES
   }
 
+  /** The visitor waits to be told to send its body. One that is told the answer instead may still send it, or not. */
+  get unasked(): boolean {
+    return this.head.expects && !this.#continued && this.#body.received === 0
+  }
+
   /** All of it that was sent is at hand, to be sent again. */
   get replayable(): boolean {
     return this.#replay !== undefined
@@ -135,6 +140,8 @@ export class Exchange implements UpstreamUser {
 
   /** Takes what belongs to the request's body; returns where the rest begins. */
   take(chunk: Uint8Array, at: number): number {
+    // It was refused, and the rest of it is for nobody.
+    if (this.#answered && this.upstream === undefined) return chunk.length
     const { bodyBytes } = this.limits
     let next: number
     try {
@@ -182,6 +189,8 @@ export class Exchange implements UpstreamUser {
   detach(): Upstream | undefined {
     const { upstream } = this
     this.upstream = undefined
+    // What has not left never will: its stream has the whole window again.
+    upstream?.stream.consume(this.#owed)
     this.#owed = 0
     upstream?.release()
     return upstream
@@ -269,7 +278,7 @@ export class Exchange implements UpstreamUser {
       response.framing === 'close' ||
       // What follows such a request is not known to be another one.
       head.upgrade !== undefined ||
-      (!this.#requestDone && (response.close || this.#unasked))
+      (!this.#requestDone && (response.close || this.unasked))
     this.#out(writeResponse(response, { close: this.#close, dechunked: head.version === '1.0' }))
   }
 
@@ -306,11 +315,6 @@ export class Exchange implements UpstreamUser {
   }
 
   // ── What both lead to ─────────────────────────────────────────────────────────────────────────────────
-
-  /** The visitor waits to be told to send its body, and was told the answer instead: whether it still sends it is open. */
-  get #unasked(): boolean {
-    return this.head.expects && !this.#continued && this.#body.received === 0
-  }
 
   #send(piece: Uint8Array): void {
     if (this.#replay !== undefined) {
