@@ -198,6 +198,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     lobby.answered({ exchange, traffic: this.#traffic, route: this.route, address: this.#visitor, replica })
     this.#endRequest()
     if (stream === undefined) return
+    if (stream.desynced) lobby.count('desync')
     if (stream.usable && stream.client.usable) {
       stream.keeper = this
       stream.idleSince = performance.now()

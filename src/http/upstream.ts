@@ -53,6 +53,8 @@ export class Upstream implements StreamSink, IdleMember {
   idleSince = 0
   /** Requests that it has carried. */
   requests = 0
+  /** It spoke without being asked before its user had let go of it: no keeper was told. */
+  desynced = false
   /** The last answer was a 204 or 304: some targets send a body with those, a moment later. */
   bodiless = false
 
@@ -254,7 +256,8 @@ export class Upstream implements StreamSink, IdleMember {
     this.shareable = false
     this.stream.reset()
     this.keeper = undefined
-    keeper?.gone(this, why)
+    if (keeper === undefined) this.desynced ||= why === 'desync'
+    else keeper.gone(this, why)
   }
 
   #fail(user: UpstreamUser, reason: TunnelError): void {
