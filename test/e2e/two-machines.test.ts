@@ -109,6 +109,7 @@ describe('a gateway and a machine behind NAT', () => {
       service: 'echo',
       type: 'tcp',
       replicas: 1,
+      down: 0,
       streams: 1,
       held: 0,
     })
