@@ -116,7 +116,9 @@ describe('a gateway and a machine behind NAT', () => {
 
     const here = JSON.parse(await world.done('home', ['status', '--json'])) as Record<string, unknown>
     expect(Object.keys(here)).toEqual(['side', 'gateways', 'routes', 'streams', 'bytes', 'errors'])
-    expect(here).toMatchObject({ side: 'client', streams: 1 })
+    expect(here).toMatchObject({ side: 'client' })
+    // One that an http visitor left may rest here for the next.
+    expect([1, 2]).toContain(here['streams'])
     expect(here['routes']).toContainEqual({
       gateway: `127.0.0.1:${gateway.clients}`,
       name: 'echo',
