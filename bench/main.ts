@@ -6,12 +6,13 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { http1 } from './http1.ts'
 import { idle5000 } from './idle5000.ts'
 import type { Measurement, Settings } from './measurement.ts'
 import { micro } from './micro.ts'
 import { tcp64 } from './tcp64.ts'
 
-const ALL: readonly Measurement[] = [micro, tcp64, idle5000]
+const ALL: readonly Measurement[] = [micro, http1, tcp64, idle5000]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -193,6 +193,8 @@ export const KEPT_DESCRIPTORS = 96
 
 /** Fields of one head; browsers send twenty. Their places are kept in tables while a head is read. */
 export const HTTP_FIELDS = 256
+/** Fields that `Connection` may name besides the known ones: each costs a comparison with each field of its head. */
+export const HTTP_NOMINATED_FIELDS = 32
 /** The longest method anybody has registered (RFC 9110's registry) has 17 characters. */
 export const HTTP_METHOD_CHARACTERS = 32
 /** A response's head: with cookies of a whole site 32 KiB fit twice. */

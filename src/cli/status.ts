@@ -86,7 +86,7 @@ function gatewayTables({ clients, routes }: GatewayStatus): string[] {
       ? []
       : table([
           ['ROUTE', 'OWNER', 'SERVICE', 'REPLICAS', 'DOWN', 'STREAMS', 'HELD'],
-          ...routes.map(({ route, owner, service = '-', replicas, down = 0, streams, held }) =>
+          ...routes.map(({ route, owner, service = '-', replicas, down, streams, held }) =>
             [route, owner, service, replicas, down, streams, held].map(String),
           ),
         ])),

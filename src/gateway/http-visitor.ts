@@ -18,6 +18,7 @@ import { plainAddress } from '../net/index.ts'
 import { encodeProxyHeader } from '../protocol/index.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { Guest, HttpLobby } from './lobby.ts'
+import type { Seat } from './rate.ts'
 import { requestChanges } from './request-changes.ts'
 import type { Route } from './route.ts'
 import type { Replica } from './routes.ts'
@@ -48,9 +49,10 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   /** The address that is counted: the peer's, or the one for which a trusted proxy speaks. */
   #visitor: string
   /** Its place among the connections of its route, while it has one. */
-  #seat: { route: Route; address: string; leave(): void } | undefined
+  #counted: { route: Route; address: string; seat: Seat } | undefined
   #kept: ServiceStream | undefined
   // Of the request that is under way.
+  #asked: Route = ''
   #traffic: RouteTraffic | undefined
   #replica: Replica<ConnectedClient> | undefined
   #stream: ServiceStream | undefined
@@ -125,6 +127,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.#problem = undefined
     this.#repeated = false
     this.#traffic = undefined
+    this.#asked = ''
     this.#visitor = this.#trusted ? lobby.visitorOf(this.address, head) : this.address
     const host = lobby.hosts.find(head.host)
     if (host === undefined) return { problem: 'no_route' }
@@ -133,6 +136,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const route = host.route(path)
     if (route === undefined) return { problem: 'no_route' }
 
+    this.#asked = route
     const limits = lobby.limitsOf(route)
     exchange.limits = limits
     const now = exchange.begunAt
@@ -195,7 +199,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const stream = this.#stream
     if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
       lobby.routes.worked(replica)
-    lobby.answered({ exchange, traffic: this.#traffic, route: this.route, address: this.#visitor, replica })
+    lobby.answered({ exchange, traffic: this.#traffic, route: this.#asked, address: this.#visitor, replica })
     this.#endRequest()
     if (stream === undefined) return
     if (stream.desynced) lobby.count('desync')
@@ -351,19 +355,19 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
 
   /** Counts the connection where its request goes. */
   #move(route: Route): Refusal | undefined {
-    const seat = this.#seat
-    if (seat?.route === route && seat.address === this.#visitor) return undefined
+    const counted = this.#counted
+    if (counted?.route === route && counted.address === this.#visitor) return undefined
     this.#uncount()
     this.route = route
     const taken = this.#lobby.enter(this, this.#visitor, route)
     if ('problem' in taken) return taken
-    this.#seat = { route, address: this.#visitor, leave: taken.leave }
+    this.#counted = { route, address: this.#visitor, seat: taken }
     return undefined
   }
 
   #uncount(): void {
-    this.#seat?.leave()
-    this.#seat = undefined
+    this.#counted?.seat.leave()
+    this.#counted = undefined
   }
 }
 

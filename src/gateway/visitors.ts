@@ -3,9 +3,10 @@ import type { Logger } from 'pino'
 import type { HttpLimits } from '../config/index.ts'
 import type { Problem, Refusal } from '../http/index.ts'
 import { Field, fieldText, type RequestHead } from '../http1/index.ts'
-import { VISITORS, VISITORS_PER_ADDRESS } from '../limits.ts'
+import { CHANGES_LOGGED_BURST, CHANGES_LOGGED_PER_SECOND, VISITORS, VISITORS_PER_ADDRESS } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
 import { addressClass, addressKey, gatewayDescriptors, plainAddress } from '../net/index.ts'
+import { Pace } from '../transport/index.ts'
 import type { AccessLog } from './access-log.ts'
 import type { Authority } from './authority.ts'
 import type { ConnectedClient } from './connected-client.ts'
@@ -52,6 +53,8 @@ export class Visitors implements HttpLobby {
   readonly #shares: Shares
   readonly #rates = new Rates()
   readonly #traffic = new Traffic()
+  /** Anybody can have as many requests refused as they like. */
+  readonly #problemLines = new Pace(CHANGES_LOGGED_PER_SECOND, CHANGES_LOGGED_BURST)
   /** Of those who have gone. */
   readonly #bytes = { in: 0, out: 0 }
   readonly #perAddress = new Map<string, number>()
@@ -231,10 +234,8 @@ export class Visitors implements HttpLobby {
     if (problem !== undefined) {
       this.count(problem)
       const about = { route, address, problem, status, requestId }
-      this.#options.log[status >= 500 ? 'info' : 'debug'](
-        about,
-        `request not answered by its target: ${problem}`,
-      )
+      const level = status >= 500 && this.#problemLines.take(performance.now()) ? 'info' : 'debug'
+      this.#options.log[level](about, `request not answered by its target: ${problem}`)
     }
     this.#options.access?.note({
       time: Date.now(),

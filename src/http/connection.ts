@@ -226,9 +226,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   flow(): void {
     const { exchange } = this
-    const full =
-      !this.#ending &&
-      (this.#stashBytes >= HELD_BYTES || (exchange !== undefined && exchange.blocked && !exchange.answered))
+    const full = !this.#ending && (this.#stashBytes >= HELD_BYTES || exchange?.blocked === true)
     if (full === this.#paused) return
     this.#paused = full
     if (full) this.socket.pause()
@@ -329,7 +327,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
       } else if (this.#pace.tooSlow(now, exchange.bodyBytes, limits.bodyRate))
         exchange.expire('body_timeout', stalledFor(limits.stallMs))
     } else if (exchange.upstream !== undefined && exchange.status === 0) {
-      if (now - exchange.requestDoneAt > limits.responseMs)
+      if (now - Math.max(exchange.requestDoneAt, exchange.sentAt) > limits.responseMs)
         exchange.expire('response_timeout', stalledFor(limits.responseMs))
     }
   }
@@ -351,6 +349,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (this.#over) return
     this.#over = true
     sweep.delete(this)
+    const delivered = this.#outlet.waiting === 0
     this.#outlet.close()
     this.#takeStash()
     const { socket, exchange } = this
@@ -360,7 +359,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
       const orderly = error === undefined && exchange.isSwitched
       const upstream = orderly ? exchange.upstream : exchange.detach()
       // Half a request, or half an answer: the target learns it by a reset.
-      if (!orderly && (!exchange.answered || !exchange.requestDone)) upstream?.discard()
+      if (!orderly && !(exchange.answered && exchange.requestDone && delivered)) upstream?.discard()
       this.site.done(exchange)
     }
     socket.off('data', this.#onData)

@@ -49,6 +49,8 @@ export class Exchange implements UpstreamUser {
   /** Milliseconds on the clock of `performance.now()`. */
   readonly begunAt: number
   requestDoneAt = 0
+  /** When it was last given a stream. */
+  sentAt = 0
   firstByteAt = 0
   /** Set by the site in `begin`. */
   limits: ExchangeLimits
@@ -87,7 +89,7 @@ export class Exchange implements UpstreamUser {
     this.requestId = requestId
     this.begunAt = now
     this.limits = host.site.limits
-    this.#body = bodyOf(head)
+    this.#body = bodyOf(head, true, false)
     this.#requestDone = this.#body.done
     if (this.#requestDone) this.requestDoneAt = now
     this.bytesIn = head.bytes.length
@@ -115,8 +117,8 @@ export class Exchange implements UpstreamUser {
 
   /** The visitor's bytes cannot be passed on just now. */
   get blocked(): boolean {
-    if (this.upstream === undefined && !this.#answered) return this.#replayBytes >= HELD_BYTES
-    return this.#blocked
+    if (this.upstream !== undefined) return this.#blocked
+    return !this.#answered && this.#replayBytes >= HELD_BYTES
   }
 
   /** All of it that was sent is at hand, to be sent again. */
@@ -191,6 +193,7 @@ export class Exchange implements UpstreamUser {
   use(upstream: Upstream, changes: RequestChanges): void {
     this.upstream = upstream
     this.tries++
+    this.sentAt = performance.now()
     upstream.begin(this, this.head)
     const { stream } = upstream
     let room = stream.write(writeRequest(this.head, changes))
@@ -223,18 +226,12 @@ export class Exchange implements UpstreamUser {
 
   /** It is no proper request after all. */
   fault(fault: HttpFault): void {
-    this.#dropUpstream()
-    this.#close = true
-    const problem = problemOf(fault)
-    if (this.status === 0) this.refuse(problem, { detail: fault.message })
-    else this.#break(problem, fault)
+    this.#giveUp(problemOf(fault), fault, fault.message)
   }
 
-  /** It took too long: an answer that has not begun is refused, one that has is cut. */
+  /** It took too long. */
   expire(problem: Problem, reason: TunnelError): void {
-    this.#dropUpstream()
-    if (this.status === 0) this.refuse(problem)
-    else this.#break(problem, reason)
+    this.#giveUp(problem, reason)
   }
 
   // ── The stream speaks ─────────────────────────────────────────────────────────────────────────────────
@@ -348,6 +345,15 @@ export class Exchange implements UpstreamUser {
     this.upstream = undefined
     this.#owed = 0
     upstream?.discard()
+  }
+
+  /** An answer that has not begun is refused, one that has is cut; after a whole one there is only an end to make. */
+  #giveUp(problem: Problem, reason: TunnelError, detail?: string): void {
+    this.#dropUpstream()
+    this.#close = true
+    if (this.#answered) this.#host.answered()
+    else if (this.status === 0) this.refuse(problem, detail === undefined ? {} : { detail })
+    else this.#break(problem, reason)
   }
 
   #break(problem: Problem, reason: TunnelError): void {

@@ -16,10 +16,15 @@ export interface Body {
   end(): void
 }
 
-/** A body by the framing that its head says. `encoded`: a chunked one is passed on chunked, else without its chunks. */
+/**
+ * A body by the framing that its head says. `encoded`: a chunked one is passed on chunked, else without its chunks;
+ * `trailers`: with those of its trailer fields that mean nothing on the way, else without any. A request's are left out:
+ * a target that counts them among its header fields would take a visitor's word for ours.
+ */
 export function bodyOf(
   head: { framing: 'none' | 'length' | 'chunked' | 'close'; length: number },
   encoded = true,
+  trailers = true,
 ): Body {
   switch (head.framing) {
     case 'none':
@@ -27,7 +32,7 @@ export function bodyOf(
     case 'length':
       return new LengthBody(head.length)
     case 'chunked':
-      return new ChunkedBody(encoded)
+      return new ChunkedBody(encoded, trailers)
     case 'close':
       return new UntilEnd()
   }

@@ -30,6 +30,7 @@ const SIZE_DIGITS = 13
 export class ChunkedBody implements Body {
   received = 0
   readonly #encoded: boolean
+  readonly #keepsTrailers: boolean
   #part: number = Part.size
   /** Of the chunk that is being read: its size, and while there is data, what is left of it. */
   #size = 0
@@ -39,8 +40,9 @@ export class ChunkedBody implements Body {
   #anew = false
   #trailers: Trailers | undefined
 
-  constructor(encoded: boolean) {
+  constructor(encoded: boolean, trailers: boolean) {
     this.#encoded = encoded
+    this.#keepsTrailers = trailers
   }
 
   get done(): boolean {
@@ -61,10 +63,6 @@ export class ChunkedBody implements Body {
     // The part of a size line that came before was not passed on, so neither may the rest of it be.
     if (this.#part <= Part.sizeLf && this.#lineBytes > 0) this.#anew = true
 
-    const flush = (end: number): void => {
-      if (end > run) out.push(run === 0 && end === length ? chunk : chunk.subarray(run, end))
-    }
-
     while (at < length && this.#part !== Part.done) {
       switch (this.#part) {
         case Part.size: {
@@ -74,9 +72,9 @@ export class ChunkedBody implements Body {
           if (digit !== 255) {
             // A leading zero, or an upper-case digit.
             if ((this.#digits > 0 && this.#size === 0) || (byte >= 0x41 && byte <= 0x46)) this.#anew = true
-            this.#size = this.#size * 16 + digit
             if (this.#size > 0 && ++this.#digits > SIZE_DIGITS) throw bad('a chunk that is too large')
-            if (this.#size === 0) this.#digits = 1
+            this.#size = this.#size * 16 + digit
+            if (this.#digits === 0) this.#digits = 1
           } else if (this.#lineBytes === 0) throw bad('a chunk size that is not a number')
           else if (byte === CR) this.#part = Part.sizeLf
           else if (byte === SEMICOLON) {
@@ -98,16 +96,20 @@ export class ChunkedBody implements Body {
         case Part.sizeLf: {
           if (chunk[at] !== LF) throw bad('a CR without its LF in a chunk size')
           at++
-          if (this.#anew || !this.#encoded || this.#size === 0) {
-            flush(line)
-            // The last chunk is written with the trailers.
-            if (this.#encoded && this.#size > 0) out.push(sizeLine(this.#size))
-            run = at
+          const last = this.#size === 0
+          // What nearly all bodies end with. As trailers it took 0.8 µs, of 1.0 µs for a body of four chunks.
+          const bare = last && chunk[at] === CR && chunk[at + 1] === LF
+          if (this.#anew || !this.#encoded || (last && !bare)) {
+            pass(chunk, run, line, out)
+            // Before trailers, the last chunk is written with them.
+            if (this.#encoded && (!last || bare)) out.push(last ? LAST_CHUNK : sizeLine(this.#size))
+            run = bare ? at + 2 : at
           }
+          if (bare) at += 2
           this.#anew = false
           this.#lineBytes = 0
           this.#digits = 0
-          this.#part = this.#size === 0 ? Part.trailers : Part.data
+          this.#part = bare ? Part.done : last ? Part.trailers : Part.data
           break
         }
         case Part.data: {
@@ -118,7 +120,7 @@ export class ChunkedBody implements Body {
           if (this.#size === 0) {
             this.#part = Part.dataCr
             if (!this.#encoded) {
-              flush(at)
+              pass(chunk, run, at, out)
               run = at
             }
           }
@@ -143,15 +145,15 @@ export class ChunkedBody implements Body {
           run = at
           if (end !== undefined) {
             this.#part = Part.done
-            if (this.#encoded) out.push(this.#trailers.written)
+            if (this.#encoded) out.push(this.#keepsTrailers ? this.#trailers.written : LAST_CHUNK)
           }
         }
       }
     }
     if (this.#part < Part.data && this.#lineBytes > 0) {
       // The size line goes on in the next chunk, and is written then.
-      flush(Math.max(run, line))
-    } else if (this.#encoded || this.#part === Part.data) flush(at)
+      pass(chunk, run, Math.max(run, line), out)
+    } else if (this.#encoded || this.#part === Part.data) pass(chunk, run, at, out)
     return at
   }
 
@@ -161,13 +163,17 @@ export class ChunkedBody implements Body {
   }
 }
 
+function pass(chunk: Uint8Array, from: number, to: number, out: Uint8Array[]): void {
+  if (to > from) out.push(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to))
+}
+
 function sizeLine(size: number): Buffer {
   return Buffer.from(`${size.toString(16)}\r\n`, 'latin1')
 }
 
 const LAST_CHUNK = Buffer.from('0\r\n\r\n', 'latin1')
 
-/** What follows the last chunk: mostly one empty line. */
+/** What follows the last chunk, if it is more than an empty line, or does not come at once. */
 class Trailers {
   readonly #scanner = new HeadScanner()
   #held: Buffer = EMPTY_LINE

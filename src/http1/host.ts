@@ -2,11 +2,34 @@ import { formatIpv6, writeIpv4, writeIpv6 } from '../protocol/index.ts'
 
 /**
  * What a Host field says, in the one spelling by which hosts are compared: lower case, without port and final dot,
- * IPv6 in brackets and
- * shortened as RFC 5952 has it, one that stands for an IPv4 address as that. Undefined for what is no host (RFC 9110, 7.2; RFC 3986, 3.2.2):
- * escapes, user names and letters beyond ASCII are none here. Names in other alphabets come in their `xn--` form.
+ * IPv6 in brackets and shortened as RFC 5952 has it, one that stands for an IPv4 address as that. Undefined for what is
+ * no host (RFC 9110, 7.2; RFC 3986, 3.2.2): escapes, user names and letters beyond ASCII are none here. Names in other
+ * alphabets come in their `xn--` form.
  */
 export function normalizeHost(text: string): string | undefined {
+  return isNormal(text) ? text : normalized(text)
+}
+
+/** Whether it is a name that is normal as it is, as nearly all are. Expressions and slices took 250 ns of a head's 2 µs. */
+function isNormal(text: string): boolean {
+  const { length } = text
+  let label = 0
+  for (let at = 0; at < length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === DOT) {
+      if (at === label || at - label > 63) return false
+      label = at + 1
+    } else if (!((code >= 0x61 && code <= 0x7a) || (code >= 0x30 && code <= 0x39) || code === HYPHEN))
+      return false
+  }
+  // A last label that begins with a digit may be part of an address.
+  return length - label > 0 && length - label <= 63 && length <= 253 && text.charCodeAt(label) > 0x39
+}
+
+const DOT = 0x2e
+const HYPHEN = 0x2d
+
+function normalized(text: string): string | undefined {
   if (text.startsWith('[')) return normalizeIpv6(text)
   const colon = text.indexOf(':')
   if (colon >= 0 && !isPort(text, colon + 1)) return undefined

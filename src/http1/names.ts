@@ -1,3 +1,5 @@
+import { NAME } from './characters.ts'
+
 /**
  * Field names that mean something on the way, by a small number each. All others are passed on as they came.
  * Groups are RFC 9110, section 7.6.1 (hop by hop), RFC 9112 section 6 (framing) and RFC 7239 with its forerunners.
@@ -62,57 +64,45 @@ const KNOWN: Readonly<Record<string, FieldId>> = {
 
 interface Known {
   readonly name: Uint8Array
-  readonly hash: number
   readonly id: FieldId
 }
 
-/** One step of the hash that the scanner computes over a name as it reads it. `folded` is a byte of `NAME`. */
-export function hashed(hash: number, folded: number): number {
-  return (Math.imul(hash, 31) + folded) | 0
-}
-
-const BUCKETS = 256
-const buckets: (readonly Known[] | undefined)[] = Array.from({ length: BUCKETS })
+const LONGEST = 19
+const NONE: readonly Known[] = []
+/** By length and first letter: most names of a head meet none of these, and the others one. */
+const known: (readonly Known[])[] = Array.from({ length: (LONGEST + 1) * 32 }, () => NONE)
 for (const [text, id] of Object.entries(KNOWN)) {
   const name = new TextEncoder().encode(text)
-  const hash = name.reduce(hashed, 0)
-  const at = hash & (BUCKETS - 1)
-  buckets[at] = [...(buckets[at] ?? []), { name, hash, id }]
+  const place = placeOf(name.length, name[0] as number)
+  known[place] = [...(known[place] as readonly Known[]), { name, id }]
+}
+
+function placeOf(length: number, first: number): number {
+  return length * 32 + (first & 31)
 }
 
 const FORWARDED = new TextEncoder().encode('x-forwarded-')
-const LETTER_X = 0x78
 
-/** What the name in `bytes` from `start` to `end` is; `fold` gives the form in which names are compared. */
-export function fieldId(
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  hash: number,
-  fold: Uint8Array,
-): FieldId {
-  for (const known of buckets[hash & (BUCKETS - 1)] ?? NONE) {
-    if (
-      known.hash === hash &&
-      begins(bytes, start, end, known.name, fold) &&
-      end - start === known.name.length
-    )
-      return known.id
+/** What the name in `bytes` from `start` to `end` is, in any case, and with `_` where there is a hyphen. */
+export function fieldId(bytes: Uint8Array, start: number, end: number): FieldId {
+  const length = end - start
+  if (length <= LONGEST) {
+    const candidates = known[placeOf(length, bytes[start] as number)] as readonly Known[]
+    for (let index = 0; index < candidates.length; index++) {
+      const { name, id } = candidates[index] as Known
+      if (begins(bytes, start, name)) return id
+    }
   }
-  const first = fold[bytes[start] as number]
-  return first === LETTER_X && begins(bytes, start, end, FORWARDED, fold) ? Field.forwarding : Field.other
+  return length >= FORWARDED.length && begins(bytes, start, FORWARDED) ? Field.forwarding : Field.other
 }
 
-const NONE: readonly Known[] = []
-
-function begins(bytes: Uint8Array, start: number, end: number, name: Uint8Array, fold: Uint8Array): boolean {
-  if (end - start < name.length) return false
+function begins(bytes: Uint8Array, start: number, name: Uint8Array): boolean {
   for (let index = 0; index < name.length; index++)
-    if (fold[bytes[start + index] as number] !== name[index]) return false
+    if (NAME[bytes[start + index] as number] !== name[index]) return false
   return true
 }
 
 /** True for fields that say who the visitor is. Only from a trusted proxy are they believed. */
-export function isForwarding(id: FieldId): boolean {
+export function isForwarding(id: number): boolean {
   return id >= Field.forwarding && id <= Field.realIp
 }

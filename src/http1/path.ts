@@ -15,7 +15,8 @@ export function routingPath(target: string): string | undefined {
   return DOT_SEGMENT.test(path) ? undefined : path
 }
 
-const DOT_SEGMENT = /\/\.{1,2}(?:[/;]|$)/
+/** Also with a parameter behind the dots, which some servers take off first. */
+const DOT_SEGMENT = /\/\.{1,2}(?:[/;]|%3b|$)/i
 const UNRESERVED = /[A-Za-z0-9._~-]/
 
 function decodeUnreserved(raw: string): string | undefined {
@@ -37,7 +38,8 @@ export function stripPath(target: string, prefix: string): string {
   if (prefix === '/') return target
   // The prefix may have been written with escapes, so it ends where as many segments of the target end.
   let end = 0
-  for (let segments = prefix.split('/').length - 1; segments > 0; segments--) {
+  const { length } = prefix.replace(/\/+$/, '').split('/')
+  for (let segments = length - 1; segments > 0; segments--) {
     const next = target.slice(end + 1).search(/[/?]/)
     end = next < 0 ? target.length : end + 1 + next
   }

@@ -26,7 +26,7 @@ export class HeadReader {
    * all of the chunk was taken, and more is needed. Throws an `HttpFault`; the reader is of no use after that.
    */
   push(chunk: Uint8Array, at: number, maxBytes: number): Uint8Array | undefined {
-    if (this.#own !== undefined) return this.#goOn(this.#own, chunk, at, maxBytes)
+    if (this.#own !== undefined) return this.#goOn(this.#own, chunk, at)
     const bytes = at === 0 ? chunk : chunk.subarray(at)
     shared.begin(maxBytes)
     if (shared.scan(bytes, bytes.length)) {
@@ -37,11 +37,13 @@ export class HeadReader {
     }
     this.#own = new HeadScanner()
     this.#own.begin(maxBytes)
-    return this.#goOn(this.#own, chunk, at, maxBytes)
+    return this.#goOn(this.#own, chunk, at)
   }
 
-  #goOn(own: HeadScanner, chunk: Uint8Array, at: number, maxBytes: number): Uint8Array | undefined {
+  #goOn(own: HeadScanner, chunk: Uint8Array, at: number): Uint8Array | undefined {
     const before = this.#filled
+    // The bound that its first byte was read under, whatever it is by now.
+    const { maxBytes } = own
     const taken = Math.min(chunk.length - at, maxBytes - before)
     const filled = before + taken
     let held = this.#held

@@ -4,10 +4,13 @@ import { bad, HttpFault } from './fault.ts'
 import { normalizeHost } from './host.ts'
 import { Field } from './names.ts'
 import type { HeadScanner } from './scanner.ts'
-import { connectionTokens, contentLength, latin1 } from './values.ts'
+import { contentLength, isText, latin1, tokensOf, trimmed } from './values.ts'
 
-/** Protocols that are not switched to: they would carry requests that nobody here has looked at. */
-const NOT_SWITCHED_TO = /^(?:h2c|http|tls)/i
+/**
+ * Protocols that are not switched to, wherever in the list they stand: they would carry requests that nobody here has
+ * looked at.
+ */
+const NOT_SWITCHED_TO = /(?:^|[\s,])(?:h2|h3|http|tls)/i
 
 /** Methods whose bodies are usual; the rest of the common ones are recognised without making a string. */
 const METHODS = ['GET', 'POST', 'HEAD', 'PUT', 'OPTIONS', 'DELETE', 'PATCH'] as const
@@ -50,9 +53,11 @@ export class RequestHead {
   /** `scanner` has just found this head in `bytes`. `lastHost` spares the work for a host that is the same again. */
   constructor(bytes: Uint8Array, scanner: HeadScanner, last?: { hostText: string; host: string }) {
     this.bytes = bytes
-    const line = startLine(bytes, scanner.lineStart, scanner.lineEnd)
-    this.method = line.method
-    this.version = line.version
+    const { lineStart, lineEnd } = scanner
+    const methodEnd = endOfMethod(bytes, lineStart, lineEnd)
+    this.method = methodOf(bytes, lineStart, methodEnd)
+    const targetEnd = endOfTarget(bytes, methodEnd + 1, lineEnd)
+    this.version = versionOf(bytes, targetEnd + 1, lineEnd)
 
     let hostField = -1
     let lengthField = -1
@@ -60,12 +65,14 @@ export class RequestHead {
     let codingField = -1
     let upgradeField = -1
     let expectField = -1
-    let connection: string | undefined
+    let connections = 0
+    let connectionField = -1
     let connectionLogin = false
     let requestId: string | undefined
     let requestIds = 0
     for (let field = 0; field < scanner.count; field++) {
-      switch (scanner.id(field)) {
+      const id: number = scanner.id(field)
+      switch (id) {
         case Field.host:
           if (hostField >= 0) throw bad('two Host fields')
           hostField = field
@@ -78,11 +85,10 @@ export class RequestHead {
           codings++
           codingField = field
           break
-        case Field.connection: {
-          const value = latin1(bytes, scanner.valueStart(field), scanner.valueEnd(field))
-          connection = connection === undefined ? value : `${connection},${value}`
+        case Field.connection:
+          connections++
+          connectionField = field
           break
-        }
         case Field.upgrade:
           if (upgradeField >= 0) throw bad('two Upgrade fields')
           upgradeField = field
@@ -107,19 +113,23 @@ export class RequestHead {
     this.requestId = requestIds === 1 && REQUEST_ID.test(requestId ?? '') ? requestId : undefined
 
     if (hostField < 0) throw bad('no Host field')
-    const hostText = latin1(bytes, scanner.valueStart(hostField), scanner.valueEnd(hostField))
-    this.hostText = hostText
-    if (last !== undefined && last.hostText === hostText) this.host = last.host
-    else {
+    const hostStart = scanner.valueStart(hostField)
+    const hostEnd = scanner.valueEnd(hostField)
+    if (last !== undefined && isText(bytes, hostStart, hostEnd, last.hostText)) {
+      this.hostText = last.hostText
+      this.host = last.host
+    } else {
+      const hostText = latin1(bytes, hostStart, hostEnd)
+      this.hostText = hostText
       const host = normalizeHost(hostText)
       if (host === undefined) throw bad('a Host field that is no host')
       this.host = host
     }
 
-    const target = placeTarget(bytes, line, this.method, hostText)
-    this.targetStart = target.start
-    this.targetEnd = target.end
-    this.absolute = target.absolute
+    const pathStart = startOfPath(bytes, methodEnd + 1, targetEnd, this.method, this.hostText)
+    this.targetStart = pathStart
+    this.targetEnd = targetEnd
+    this.absolute = pathStart > methodEnd + 1
 
     const http10 = this.version === '1.0'
     const length =
@@ -141,9 +151,9 @@ export class RequestHead {
       this.length = length ?? 0
     }
 
-    const tokens = connection === undefined ? NO_TOKENS : connectionTokens(connection)
+    const tokens = tokensOf(bytes, scanner, connections, connectionField)
     this.nominated = tokens.others
-    checkNominated(tokens.others)
+    if (tokens.others.length > 0) checkNominated(tokens.others)
     this.close = http10 || tokens.close
     const upgrade =
       upgradeField < 0 || !tokens.upgrade || http10
@@ -165,34 +175,30 @@ export class RequestHead {
   /** Origin-form, `/path?query`, or `*`. Made on each call. */
   get target(): string {
     const text = latin1(this.bytes, this.targetStart, this.targetEnd)
+    // RFC 9112, 3.2.4: a URL without a path asks about the server as a whole.
+    if (text === '' && this.method === 'OPTIONS') return '*'
     return text === '' || text.startsWith('?') ? `/${text}` : text
   }
 }
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/
-const NO_TOKENS = connectionTokens('')
 
-interface StartLine {
-  method: string
-  version: '1.0' | '1.1'
-  targetStart: number
-  targetEnd: number
+/** Of a start line, `METHOD SP target SP HTTP/1.x` with one space each (RFC 9112, section 3). */
+function endOfMethod(bytes: Uint8Array, start: number, end: number): number {
+  let at = start
+  while (at < end && bytes[at] !== SPACE) at++
+  if (at === end) throw bad('a start line without a target')
+  return at
 }
 
-/** `METHOD SP target SP HTTP/1.x`, with one space each (RFC 9112, section 3). */
-function startLine(bytes: Uint8Array, start: number, end: number): StartLine {
-  const space = bytes.indexOf(SPACE, start)
-  if (space < 0 || space >= end) throw bad('a start line without a target')
-  const method = methodOf(bytes, start, space)
-  const targetStart = space + 1
-  let at = targetStart
+function endOfTarget(bytes: Uint8Array, start: number, end: number): number {
+  let at = start
   while (at < end && TARGET[bytes[at] as number] === 1) at++
-  if (at === targetStart) throw bad('more than one space in the start line, or no target')
+  if (at === start) throw bad('more than one space in the start line, or no target')
   if (at === end) throw bad('a start line without a version')
   if (bytes[at] !== SPACE) throw bad('a request target with a character that it may not have')
-  const version = at + 1
-  if (bytes[version] === SPACE) throw bad('more than one space in the start line')
-  return { method, version: versionOf(bytes, version, end), targetStart, targetEnd: at }
+  if (bytes[at + 1] === SPACE) throw bad('more than one space in the start line')
+  return at
 }
 
 function methodOf(bytes: Uint8Array, start: number, end: number): string {
@@ -217,7 +223,7 @@ function versionOf(bytes: Uint8Array, start: number, end: number): '1.0' | '1.1'
     if (minor === 0x30) return '1.0'
   }
   const text = latin1(bytes, start, end)
-  if (/^HTTP\/[0-9]+\.[0-9]+$/.test(text)) throw new HttpFault(505, 'a version other than HTTP/1.0 and 1.1')
+  if (/^HTTP\/[0-9]\.[0-9]$/.test(text)) throw new HttpFault(505, 'a version other than HTTP/1.0 and 1.1')
   throw bad('a start line that does not end with a version')
 }
 
@@ -230,19 +236,19 @@ function equals(bytes: Uint8Array, start: number, end: number, other: Uint8Array
 const SLASH = 0x2f
 const ASTERISK = 0x2a
 
-/** The forms of RFC 9112, section 3.2, less CONNECT's. */
-function placeTarget(
+/** Where the path of a target begins. The forms are those of RFC 9112, section 3.2, less CONNECT's. */
+function startOfPath(
   bytes: Uint8Array,
-  line: StartLine,
+  start: number,
+  end: number,
   method: string,
   hostText: string,
-): { start: number; end: number; absolute: boolean } {
-  const { targetStart: start, targetEnd: end } = line
+): number {
   const first = bytes[start]
-  if (first === SLASH) return { start, end, absolute: false }
+  if (first === SLASH) return start
   if (first === ASTERISK && end - start === 1) {
     if (method !== 'OPTIONS') throw bad('the target * without OPTIONS')
-    return { start, end, absolute: false }
+    return start
   }
   const text = latin1(bytes, start, end)
   const [, scheme, authority = ''] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^/?]*)/.exec(text) ?? []
@@ -252,13 +258,13 @@ function placeTarget(
   // Who routes by the one and who routes by the other must not differ.
   if (authority.toLowerCase() !== hostText.toLowerCase())
     throw bad('a URL whose host is not that of the Host field')
-  return { start: start + scheme.length + 3 + authority.length, end, absolute: true }
+  return start + scheme.length + 3 + authority.length
 }
 
 /** RFC 9112, 6.1 and 6.3: what is not understood is a 501, what cannot end a body a 400. */
 function checkCodings(value: string | undefined): void {
   if (value?.toLowerCase() === 'chunked') return
-  const codings = (value ?? '').split(',').map((coding) => coding.trim().toLowerCase())
+  const codings = (value ?? '').split(',').map((coding) => trimmed(coding).toLowerCase())
   if (value === undefined || codings.filter((coding) => coding === 'chunked').length > 1)
     throw bad('Transfer-Encoding more than once')
   if (codings.at(-1) !== 'chunked') throw bad('a Transfer-Encoding that does not end with chunked')

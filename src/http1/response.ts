@@ -2,7 +2,7 @@ import { bad } from './fault.ts'
 import { Field } from './names.ts'
 import { isConnectionLogin } from './request.ts'
 import type { HeadScanner } from './scanner.ts'
-import { connectionTokens, contentLength, latin1 } from './values.ts'
+import { contentLength, latin1, tokensOf, trimmed } from './values.ts'
 
 /** What a response answers, as far as its framing depends on it. */
 export interface Asked {
@@ -37,6 +37,8 @@ export class ResponseHead {
   constructor(bytes: Uint8Array, scanner: HeadScanner, asked: Asked) {
     this.bytes = bytes
     const { lineStart, lineEnd } = scanner
+    // Empty lines are skipped before a request only (RFC 9112, 2.2); here they are bytes that no response accounts for.
+    if (lineStart > 0) throw bad('an empty line before a response')
     if (lineEnd - lineStart < 12 || !isHttp1(bytes, lineStart))
       throw bad('a response that does not begin with HTTP/1.x')
     this.version = bytes[lineStart + 7] === 0x30 ? '1.0' : '1.1'
@@ -49,10 +51,13 @@ export class ResponseHead {
     let codings = 0
     let codingField = -1
     let upgradeField = -1
-    let connection: string | undefined
+    let upgrades = 0
+    let connections = 0
+    let connectionField = -1
     let connectionLogin = false
     for (let field = 0; field < scanner.count; field++) {
-      switch (scanner.id(field)) {
+      const id: number = scanner.id(field)
+      switch (id) {
         case Field.contentLength:
           if (lengthField >= 0) throw bad('two Content-Length fields')
           lengthField = field
@@ -61,12 +66,12 @@ export class ResponseHead {
           codings++
           codingField = field
           break
-        case Field.connection: {
-          const value = latin1(bytes, scanner.valueStart(field), scanner.valueEnd(field))
-          connection = connection === undefined ? value : `${connection},${value}`
+        case Field.connection:
+          connections++
+          connectionField = field
           break
-        }
         case Field.upgrade:
+          upgrades++
           upgradeField = field
           break
         case Field.authenticate:
@@ -92,15 +97,21 @@ export class ResponseHead {
     }
 
     this.interim = status < 200 && status !== 101
-    const tokens = connection === undefined ? undefined : connectionTokens(connection)
-    this.nominated = tokens?.others ?? []
+    const tokens = tokensOf(bytes, scanner, connections, connectionField)
+    this.nominated = tokens.others
+    // Removed as told, the message would go on without its length. Some servers name Transfer-Encoding, which is of
+    // the connection, and is written anew anyway.
+    if (this.nominated.some((name) => name.replaceAll('_', '-') === 'content-length'))
+      throw bad('Connection names Content-Length')
     this.upgrade = undefined
     if (status === 101) {
       if (asked.upgrade === undefined) throw bad('a 101 that nobody asked for')
+      if (upgrades > 1) throw bad('two Upgrade fields')
       this.upgrade =
         upgradeField < 0
           ? asked.upgrade
           : latin1(bytes, scanner.valueStart(upgradeField), scanner.valueEnd(upgradeField))
+      if (!offers(asked.upgrade, this.upgrade)) throw bad('a 101 to a protocol that nobody asked for')
     }
 
     if (status < 200 || status === 204 || status === 304 || asked.method === 'HEAD') this.framing = 'none'
@@ -108,11 +119,18 @@ export class ResponseHead {
     else if (length === undefined) this.framing = 'close'
     else this.framing = length === 0 ? 'none' : 'length'
     this.length = this.framing === 'length' ? (length ?? 0) : 0
-    this.close =
-      this.framing === 'close' ||
-      tokens?.close === true ||
-      (this.version === '1.0' && tokens?.keepAlive !== true)
+    this.close = this.framing === 'close' || tokens.close || (this.version === '1.0' && !tokens.keepAlive)
   }
+}
+
+/** Whether a list of protocols has all of another (RFC 9110, 7.8: a server switches to what was offered). */
+function offers(asked: string, chosen: string): boolean {
+  const offered = protocols(asked)
+  return protocols(chosen).every((protocol) => offered.includes(protocol))
+}
+
+function protocols(value: string): string[] {
+  return value.toLowerCase().split(',').map(trimmed)
 }
 
 const HTTP1 = Buffer.from('HTTP/1.', 'latin1')

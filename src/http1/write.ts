@@ -1,9 +1,10 @@
-import { Field, type FieldId, isForwarding } from './names.ts'
+import { SPACE } from './characters.ts'
+import { Field, isForwarding } from './names.ts'
 import { rescan } from './reader.ts'
 import type { RequestHead } from './request.ts'
 import type { ResponseHead } from './response.ts'
 import type { HeadScanner } from './scanner.ts'
-import { latin1 } from './values.ts'
+import { contentLength, latin1 } from './values.ts'
 
 /** What is changed in a request's head besides what must be. */
 export interface RequestChanges {
@@ -27,9 +28,11 @@ export interface RequestChanges {
 export function writeRequest(head: RequestHead, changes: RequestChanges): Buffer {
   const scanner = rescan(head.bytes)
   const { bytes } = head
+  const added = oneByte(changes.added)
+  const host = changes.host === undefined ? undefined : oneByte(changes.host)
   const out = new Run(
     bytes,
-    scanner.end + changes.added.length + 128 + (changes.host?.length ?? 0) + (changes.target?.length ?? 0),
+    scanner.end + added.length + 128 + (host?.length ?? 0) + (changes.target?.length ?? 0),
   )
   if (head.absolute || head.version !== '1.1' || changes.target !== undefined) {
     out.text(`${head.method} ${changes.target ?? head.target} HTTP/1.1\r\n`)
@@ -42,10 +45,12 @@ export function writeRequest(head: RequestHead, changes: RequestChanges): Buffer
     if (id === Field.other) {
       if (names && isNamed(bytes, scanner, field, head.nominated, changes.dropped)) out.skip(scanner, field)
     } else if (id === Field.host) {
-      if (changes.host !== undefined) {
+      if (host !== undefined) {
         out.skip(scanner, field)
-        out.text(`Host: ${changes.host}\r\n`)
+        out.text(`Host: ${host}\r\n`)
       }
+    } else if (id === Field.contentLength) {
+      if (!isPlainLength(bytes, scanner, field)) out.length(scanner, field, head.length)
     } else if (
       dropsRequest(id, head, changes) ||
       (names && isNamed(bytes, scanner, field, head.nominated, changes.dropped))
@@ -53,14 +58,19 @@ export function writeRequest(head: RequestHead, changes: RequestChanges): Buffer
       out.skip(scanner, field)
   }
   out.upTo(scanner.end - 2)
-  if (head.framing === 'chunked') out.text('Transfer-Encoding: chunked\r\n')
-  if (head.upgrade !== undefined) out.text(`Connection: upgrade\r\nUpgrade: ${head.upgrade}\r\n`)
-  out.text(changes.added)
-  out.text('\r\n')
+  const framing = head.framing === 'chunked' ? CHUNKED : ''
+  const upgrade = head.upgrade === undefined ? '' : upgradeLines(head.upgrade)
+  out.text(`${framing}${upgrade}${added}\r\n`)
   return out.done()
 }
 
-function dropsRequest(id: FieldId, head: RequestHead, changes: RequestChanges): boolean {
+const CHUNKED = 'Transfer-Encoding: chunked\r\n'
+
+function upgradeLines(protocol: string): string {
+  return `Connection: upgrade\r\nUpgrade: ${protocol}\r\n`
+}
+
+function dropsRequest(id: number, head: RequestHead, changes: RequestChanges): boolean {
   switch (id) {
     case Field.hop:
     case Field.connection:
@@ -93,12 +103,20 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
   const scanner = rescan(head.bytes)
   const { bytes, status } = head
   const unframed = status < 200 || status === 204
-  let changed = changes.close || head.upgrade !== undefined || head.version !== '1.1'
-  for (let field = 0; field < scanner.count && !changed; field++)
-    changed = dropsResponse(scanner.id(field), unframed) || head.nominated.length > 0
+  // An interim response says nothing of the connection: to some readers nothing may follow one that closes.
+  const close = changes.close && !head.interim
+  let changed = close || head.upgrade !== undefined || head.version !== '1.1'
+  for (let field = 0; field < scanner.count && !changed; field++) {
+    const id = scanner.id(field)
+    changed =
+      dropsResponse(id, unframed) ||
+      head.nominated.length > 0 ||
+      (id === Field.contentLength && !isPlainLength(bytes, scanner, field))
+  }
   if (!changed) return bytes
 
-  const out = new Run(bytes, scanner.end + 128)
+  // The protocol may be the one that was asked for, and not in these bytes.
+  const out = new Run(bytes, scanner.end + 128 + (head.upgrade?.length ?? 0))
   if (head.version === '1.1') out.from(scanner.lineStart)
   else {
     out.text('HTTP/1.1')
@@ -110,16 +128,18 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
       (head.nominated.length > 0 && isNamed(bytes, scanner, field, head.nominated, undefined))
     )
       out.skip(scanner, field)
+    else if (scanner.id(field) === Field.contentLength && !isPlainLength(bytes, scanner, field))
+      out.length(scanner, field, contentLength(bytes, scanner.valueStart(field), scanner.valueEnd(field)))
   }
   out.upTo(scanner.end - 2)
-  if (head.framing === 'chunked' && changes.dechunked !== true) out.text('Transfer-Encoding: chunked\r\n')
-  if (head.upgrade !== undefined) out.text(`Connection: upgrade\r\nUpgrade: ${head.upgrade}\r\n`)
-  else if (changes.close) out.text('Connection: close\r\n')
-  out.text('\r\n')
+  const framing = head.framing === 'chunked' && changes.dechunked !== true ? CHUNKED : ''
+  const connection =
+    head.upgrade !== undefined ? upgradeLines(head.upgrade) : close ? 'Connection: close\r\n' : ''
+  out.text(`${framing}${connection}\r\n`)
   return out.done()
 }
 
-function dropsResponse(id: FieldId, unframed: boolean): boolean {
+function dropsResponse(id: number, unframed: boolean): boolean {
   switch (id) {
     case Field.hop:
     case Field.connection:
@@ -132,6 +152,28 @@ function dropsResponse(id: FieldId, unframed: boolean): boolean {
     default:
       return false
   }
+}
+
+/**
+ * Whether a Content-Length is as everybody writes it: to some readers a tab or a space after the number, or a zero
+ * before it, makes it another number or none.
+ */
+function isPlainLength(bytes: Uint8Array, scanner: HeadScanner, field: number): boolean {
+  const start = scanner.valueStart(field)
+  const end = scanner.valueEnd(field)
+  const spaces = start - scanner.nameEnd(field) - 1
+  return (
+    (spaces === 0 || (spaces === 1 && bytes[start - 1] === SPACE)) &&
+    scanner.fieldEnd(field) === end + 2 &&
+    (bytes[start] !== DIGIT_ZERO || end === start + 1)
+  )
+}
+
+const DIGIT_ZERO = 0x30
+
+/** Text whose characters are bytes: one that has others, which would lose half of each, as UTF-8. */
+function oneByte(text: string): string {
+  return /[^\0-\xff]/.test(text) ? Buffer.from(text, 'utf8').toString('latin1') : text
 }
 
 /** Whether a field's name is in one of two lists of names in lower case. */
@@ -183,6 +225,13 @@ class Run {
   skip(scanner: HeadScanner, field: number): void {
     this.upTo(scanner.nameStart(field))
     this.#from = scanner.fieldEnd(field)
+  }
+
+  /** A Content-Length in place of the field. */
+  length(scanner: HeadScanner, field: number, length: number): void {
+    this.upTo(scanner.nameEnd(field))
+    this.#from = scanner.fieldEnd(field)
+    this.text(`: ${length}\r\n`)
   }
 
   done(): Buffer {

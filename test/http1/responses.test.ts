@@ -1,0 +1,76 @@
+import { describe, expect, it } from 'vitest'
+import { bytesOf, latin1, Responses, reading, segmentations, type Text, textOf } from './messages.ts'
+import vectors from './responses.vectors.json' with { type: 'json' }
+
+interface Refused {
+  name: string
+  bytes: Text
+  status?: number
+  upgrade?: string
+}
+
+interface Passed {
+  name: string
+  bytes: string
+  written: string
+  body?: string
+  method?: string
+  upgrade?: string
+  head?: Record<string, unknown>
+  changes?: { close: boolean; dechunked?: boolean }
+}
+
+describe('a response that is refused', () => {
+  it.each(vectors.refused as Refused[])('$name', ({ bytes, status = 400, upgrade }) => {
+    for (const pieces of segmentations(bytesOf(textOf(bytes)))) {
+      const { fault, messages } = reading(new Responses([{ method: 'GET', upgrade }]), pieces)
+      if (fault?.status !== status || messages.length > 0)
+        expect({ pieces: pieces.map(latin1), status: fault?.status }).toEqual({ status })
+    }
+  })
+})
+
+describe('a response that is passed on', () => {
+  it.each(vectors.passed as Passed[])('$name', (vector) => {
+    const { bytes, written, body = '', method = 'GET', upgrade, head = {}, changes } = vector
+    const names = Object.keys(head)
+    const wanted = [null, { written, body, whole: true, head }]
+    const text = JSON.stringify(wanted)
+    for (const pieces of segmentations(bytesOf(bytes))) {
+      const { fault, messages } = reading(new Responses([{ method, upgrade }], changes), pieces)
+      const told = messages.map(({ written, body, whole, head }) => ({
+        written,
+        body,
+        whole,
+        head: Object.fromEntries(names.map((name) => [name, Reflect.get(head, name) ?? null])),
+      }))
+      const all = [fault?.status ?? null, ...told]
+      if (JSON.stringify(all) !== text) expect({ pieces: pieces.map(latin1), all }).toEqual({ all: wanted })
+    }
+  })
+
+  it('that nothing is to be changed in is the head that came', () => {
+    const text = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'
+    const { messages } = reading(new Responses([{ method: 'GET', upgrade: undefined }]), [bytesOf(text)])
+    expect(messages[0]?.copied).toBe(false)
+  })
+})
+
+describe('the bytes behind a response', () => {
+  const asked = { method: 'GET', upgrade: 'websocket' }
+  const ok = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
+
+  it('are the next one, or nothing that was asked for', () => {
+    for (const pieces of segmentations(bytesOf(`HTTP/1.1 100 Continue\r\n\r\n${ok}${ok}${ok}`))) {
+      const { messages, rest } = reading(new Responses([asked, asked]), pieces)
+      expect(messages.map((each) => each.head.status)).toEqual([100, 200, 200])
+      expect(rest).toBe(ok)
+    }
+  })
+
+  it('are of the other protocol after a 101', () => {
+    const text = 'HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x02hi'
+    for (const pieces of segmentations(bytesOf(text)))
+      expect(reading(new Responses([asked, asked]), pieces).rest).toBe('\x81\x02hi')
+  })
+})
