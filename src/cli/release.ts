@@ -6,8 +6,8 @@ export function addRelease(program: Command): void {
   program
     .command('release')
     .description('on the gateway: take a route from its owner, so that another name can have it')
-    .argument('<route>', '"default", or "tcp:PORT"')
-    .addHelpText('after', examples('blindgate release tcp:2222', 'blindgate release default'))
+    .argument('<route>', 'a host with its path, "default", or "tcp:PORT", as `status` shows it')
+    .addHelpText('after', examples('blindgate release app.example.com/api', 'blindgate release tcp:2222'))
     .action((route: string, _options: unknown, command: Command) => release(route, globalsOf(command)))
 }
 

@@ -85,8 +85,15 @@ export function makeInvite(
       : {
           warning: `"${made.name}" has ${made.sharesWith.length} machine(s) already: the new one will share its visitors and can get its certificates`,
         }
+  const { domain } = store
   return {
-    invite: encodeInvite({ addresses: [...addresses], pin, name: made.name, secret }),
+    invite: encodeInvite({
+      addresses: [...addresses],
+      pin,
+      name: made.name,
+      ...(domain === undefined ? {} : { domain }),
+      secret,
+    }),
     name: made.name,
     expiresAt,
     ...warning,

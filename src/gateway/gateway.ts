@@ -94,7 +94,7 @@ export class Gateway {
     this.#settings = settings
     this.#limits = new LimitsOf(settings)
     this.#trusted = new TrustedProxies(settings.trustedProxies)
-    authority.domain = settings.domain
+    store.setDomain(settings.domain)
     this.#lock = lock
     this.#store = store
     this.#memory = new MemoryBudget(settings.memoryBytes, () => performance.now())

@@ -21,6 +21,8 @@ const saidSchema = z.object({
   addresses: z.array(z.string()),
   /** The address that an operator once gave, which outlives the flag. */
   address: z.string().optional(),
+  /** Below which services without a host are; invites carry it too. */
+  domain: z.string().optional(),
   grants: z.record(z.string(), grantSchema).optional(),
 })
 
@@ -64,6 +66,17 @@ export class Store {
   /** The address that an operator gave, now or in an earlier run. */
   get address(): string | undefined {
     return this.#said.address
+  }
+
+  get domain(): string | undefined {
+    return this.#said.domain
+  }
+
+  setDomain(domain: string | undefined): void {
+    this.authority.domain = domain
+    if (domain === this.#said.domain) return
+    const { domain: _old, ...rest } = this.#said
+    this.#said = { ...rest, ...(domain === undefined ? {} : { domain }) }
   }
 
   setAddresses(addresses: readonly string[], given: string | undefined): void {

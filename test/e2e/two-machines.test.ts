@@ -109,13 +109,16 @@ describe('a gateway and a machine behind NAT', () => {
       service: 'echo',
       type: 'tcp',
       replicas: 1,
+      down: 0,
       streams: 1,
       held: 0,
     })
 
     const here = JSON.parse(await world.done('home', ['status', '--json'])) as Record<string, unknown>
     expect(Object.keys(here)).toEqual(['side', 'gateways', 'routes', 'streams', 'bytes', 'errors'])
-    expect(here).toMatchObject({ side: 'client', streams: 1 })
+    expect(here).toMatchObject({ side: 'client' })
+    // One that an http visitor left may rest here for the next.
+    expect([1, 2]).toContain(here['streams'])
     expect(here['routes']).toContainEqual({
       gateway: `127.0.0.1:${gateway.clients}`,
       name: 'echo',

@@ -1,6 +1,6 @@
 /** The ends of the chain: visitors, targets, and a relay that stands between a client and its gateway. */
 import { once } from 'node:events'
-import { createServer as createHttpServer, get as httpGet } from 'node:http'
+import { createServer as createHttpServer, get as httpGet, type RequestListener } from 'node:http'
 import {
   type AddressInfo,
   connect,
@@ -122,6 +122,11 @@ export class Target implements Closable {
   static web(name: string, path?: string): Promise<Target> {
     const server = createHttpServer((_request, response) => response.end(name))
     return Target.#listening(server, path === undefined ? { host: '127.0.0.1', port: 0 } : { path })
+  }
+
+  /** Any web server. */
+  static serving(serve: RequestListener): Promise<Target> {
+    return Target.#listening(createHttpServer(serve), { host: '127.0.0.1', port: 0 })
   }
 
   static async #listening(server: Server, where: ListenOptions): Promise<Target> {
