@@ -235,6 +235,8 @@ export class Exchange implements UpstreamUser {
 
   /** It is no proper request after all. */
   fault(fault: HttpFault): void {
+    // Where the next request begins is not known any more.
+    this.#close = true
     this.#giveUp(problemOf(fault), fault, fault.message)
   }
 
@@ -354,7 +356,7 @@ export class Exchange implements UpstreamUser {
   /** An answer that has not begun is refused, one that has is cut; after a whole one there is only an end to make. */
   #giveUp(problem: Problem, reason: TunnelError, detail?: string): void {
     this.#dropUpstream()
-    this.#close = true
+    this.#close ||= !this.#requestDone
     if (this.#answered) this.#host.answered()
     else if (this.status === 0) this.refuse(problem, detail === undefined ? {} : { detail })
     else this.#break(problem, reason)
