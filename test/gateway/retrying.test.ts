@@ -266,7 +266,7 @@ describe('a stream that was used before', () => {
     await carried.received('/2')
     carried.unreached('refused')
     await visit.received('502 Bad Gateway')
-    expect(streams(running.client)).toBe(1)
+    expect(status(running).errors).toEqual({ lost: 1 })
   })
 
   test('gets no POST when it has rested, since that could not be repeated', async () => {
