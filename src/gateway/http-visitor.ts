@@ -53,6 +53,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   /** Whose request it carried last: behind a trusted proxy the next one may be another's. */
   #keptFor = ''
   // Of the request that is under way.
+  #asked: Route = ''
   #traffic: RouteTraffic | undefined
   #replica: Replica<ConnectedClient> | undefined
   #stream: ServiceStream | undefined
@@ -127,6 +128,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.#problem = undefined
     this.#repeated = false
     this.#traffic = undefined
+    this.#asked = ''
     this.#visitor = this.#trusted ? lobby.visitorOf(this.address, head) : this.address
     const host = lobby.hosts.find(head.host)
     if (host === undefined) return { problem: 'no_route' }
@@ -134,12 +136,14 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     if (path === undefined) return { problem: 'bad_request' }
     const route = host.route(path)
     if (route === undefined) return { problem: 'no_route' }
+    this.#asked = route
 
     const limits = lobby.limitsOf(route)
     exchange.limits = limits
     const now = exchange.begunAt
     const refused = this.#move(route) ?? lobby.admit(this, this.#visitor, route, now)
     if (refused !== undefined) return refused
+    if (head.bytes.length > limits.headBytes) return { problem: 'head_too_large' }
     if (limits.bodyBytes > 0 && head.length > limits.bodyBytes) return { problem: 'body_too_large' }
     this.#traffic = lobby.traffic(route)
     this.#traffic.asked(now)
@@ -195,9 +199,11 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.waitingSince = undefined
     const replica = this.#replica
     const stream = this.#stream
-    if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
+    if (replica !== undefined && exchange.problem === 'response_timeout')
+      lobby.routes.failed(replica, performance.now())
+    else if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
       lobby.routes.worked(replica)
-    lobby.answered({ exchange, traffic: this.#traffic, route: this.route, address: this.#visitor, replica })
+    lobby.answered({ exchange, traffic: this.#traffic, route: this.#asked, address: this.#visitor, replica })
     this.#endRequest()
     if (stream === undefined) return
     if (stream.usable && stream.client.usable) {
