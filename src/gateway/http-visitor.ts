@@ -144,6 +144,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const now = exchange.begunAt
     const refused = this.#move(route) ?? lobby.admit(this, this.#visitor, route, now)
     if (refused !== undefined) return refused
+    if (head.bytes.length > limits.headBytes) return { problem: 'head_too_large' }
     if (limits.bodyBytes > 0 && head.length > limits.bodyBytes) return { problem: 'body_too_large' }
     this.#traffic = lobby.traffic(route)
     this.#traffic.asked(now)
@@ -199,7 +200,9 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.waitingSince = undefined
     const replica = this.#replica
     const stream = this.#stream
-    if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
+    if (replica !== undefined && exchange.problem === 'response_timeout')
+      lobby.routes.failed(replica, performance.now())
+    else if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
       lobby.routes.worked(replica)
     lobby.answered({ exchange, traffic: this.#traffic, route: this.#asked, address: this.#visitor, replica })
     this.#endRequest()

@@ -255,7 +255,7 @@ export class Visitors implements HttpLobby {
       requestId,
       referer: fieldText(head.bytes, Field.referer),
       userAgent: fieldText(head.bytes, Field.userAgent),
-      error: problem,
+      error: problem ?? exchange.cut,
     })
   }
 
@@ -307,8 +307,8 @@ export class Visitors implements HttpLobby {
   async drained(ms: number): Promise<void> {
     this.#closed = true
     for (const guest of Array.from(this.#all.keys())) {
-      if (this.#waiting.since(guest) !== undefined) guest.dismiss('absent')
       guest.drain?.()
+      if (this.#waiting.since(guest) !== undefined) guest.dismiss('absent')
     }
     if (this.served === 0) return
     await new Promise<void>((resolve) => {

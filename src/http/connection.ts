@@ -379,7 +379,10 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
       const orderly = error === undefined && exchange.isSwitched
       const upstream = orderly ? exchange.upstream : exchange.detach()
       // Half a request, or half an answer: the target learns it by a reset.
-      if (!orderly && !(exchange.answered && exchange.requestDone && delivered)) upstream?.discard()
+      if (!orderly && !(exchange.answered && exchange.requestDone && delivered)) {
+        exchange.cut = error?.code
+        upstream?.discard()
+      }
       this.site.done(exchange)
     }
     socket.off('data', this.#onData)

@@ -62,6 +62,8 @@ export class Exchange implements UpstreamUser {
   status = 0
   /** Why there was no answer from a target, or only part of one. */
   problem: Problem | undefined
+  /** Why its connection was gone before it was over: a code of `TunnelError`. */
+  cut: string | undefined
   /** The stream that carries it. */
   upstream: Upstream | undefined
   /** Times that it was given a stream. */
