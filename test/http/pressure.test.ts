@@ -25,7 +25,8 @@ describe('a visitor that reads nothing', () => {
       waiting = far.stream.queued
       await turns(50)
     }
-    expect(far.stream.queued).toBeGreaterThan(1_000_000)
+    // The kernel between them takes as much as it likes.
+    expect(far.stream.queued).toBeGreaterThan(SIZE / 16)
     // Whatever waits here is counted in the stream's window.
     const { unread } = connection.exchange?.upstream?.stream ?? { unread: 0 }
     expect(connection.waiting).toBeLessThanOrEqual(unread)
