@@ -8,7 +8,7 @@ type Granted = Pick<Grant, 'types' | 'ports'> & { hosts: ReadonlySet<string> | '
 
 /** What a gateway without any `[grant.NAME]` lets its one name offer. Lower ports need a word from the operator. */
 const WITHOUT_GRANTS: Granted = {
-  types: ['http', 'tcp'],
+  types: ['http', 'https', 'tcp'],
   hosts: 'any',
   ports: [{ from: 1024, to: 65_535 }],
 }
@@ -80,7 +80,10 @@ export class Grants {
   covers(name: string, route: Route, reserved: ReadonlySet<number>): boolean {
     const grant = this.#of(name)
     if (grant === undefined) return false
-    return grant.types.includes(parseRoute(route).kind) && this.#outside(name, grant, route, reserved) === undefined
+    return (
+      grant.types.includes(parseRoute(route).kind) &&
+      this.#outside(name, grant, route, reserved) === undefined
+    )
   }
 
   /** The lowest port of the grant for which `taken` says false; undefined when there is none. */

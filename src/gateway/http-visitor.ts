@@ -133,6 +133,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.#visitor = this.#trusted ? lobby.visitorOf(this.address, head) : this.address
     const host = lobby.hosts.find(head.host)
     if (host === undefined) return { problem: 'no_route' }
+    if (!host.plain && host.tls !== undefined) return lobby.toTls(head)
     const path = host.byPath ? routingPath(head.target) : '/'
     if (path === undefined) return { problem: 'bad_request' }
     const route = host.route(path)

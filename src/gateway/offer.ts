@@ -43,11 +43,7 @@ export function routesOf(offer: ServiceOffer, surroundings: Surroundings = ALONE
     return port === 0 ? undefined : [tcpRoute(port)]
   }
   if (offer.type === 'https') return httpsRoutes(offer, surroundings)
-  throw refused(
-    'unsupported',
-    offer,
-    'this gateway carries http, https and tcp so far: offer one of them',
-  )
+  throw refused('unsupported', offer, 'this gateway carries http, https and tcp so far: offer one of them')
 }
 
 /** True when both ask for the same place. */
@@ -74,7 +70,8 @@ function httpRoutes(offer: ServiceOffer, surroundings: Surroundings): Route[] {
 /** How TLS ends is between the service and its visitors: nothing here looks at `tls`. */
 function httpsRoutes(offer: ServiceOffer, surroundings: Surroundings): Route[] {
   const { hosts = [], path, retry, rewrite } = offer
-  if ((offer.port ?? 0) !== 0) throw refused('bad_service', offer, 'https has no port of its own: leave it out')
+  if ((offer.port ?? 0) !== 0)
+    throw refused('bad_service', offer, 'https has no port of its own: leave it out')
   if (path !== undefined || retry !== undefined || rewrite !== undefined) {
     const why = 'the gateway sees no requests of https: leave out path, retry and rewrite'
     throw refused('bad_service', offer, why)

@@ -215,7 +215,10 @@ export class Exchange implements UpstreamUser {
   }
 
   /** Answers in the target's place. For one whose answer has not begun. */
-  refuse(problem: Problem, options: { detail?: string; retryAfter?: number | undefined } = {}): void {
+  refuse(
+    problem: Problem,
+    options: { detail?: string; retryAfter?: number | undefined; location?: string | undefined } = {},
+  ): void {
     if (this.#answered || this.status !== 0) return
     const { head, requestId } = this
     this.problem = problem
@@ -228,6 +231,7 @@ export class Exchange implements UpstreamUser {
       head: head.method === 'HEAD',
       close: this.#close,
       retryAfter: options.retryAfter,
+      location: options.location,
     })
     this.status = PAGES[problem].status
     this.firstByteAt = performance.now()

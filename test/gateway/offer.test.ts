@@ -29,6 +29,7 @@ describe('an http offer is reached', () => {
       routesOf(web(rest), {
         name: 'home',
         domain: 'example.com',
+        tls: true,
         foreign: (host) => taken.includes(host),
       })
     expect(under([])).toEqual(['web.example.com/'])
