@@ -48,7 +48,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   /** The address that is counted: the peer's, or the one for which a trusted proxy speaks. */
   #visitor: string
   /** Its place among the connections of its route, while it has one. */
-  #seat: { route: Route; address: string; leave(): void } | undefined
+  #seat: { route: Route; address: string; leave: () => void } | undefined
   #kept: ServiceStream | undefined
   /** Whose request it carried last: behind a trusted proxy the next one may be another's. */
   #keptFor = ''
@@ -253,9 +253,14 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
       exchange.refuse(this.#problem)
       return true
     }
-    if (this.#lobby.hold(this, this.route)) return false
+    if (this.#mayWait(exchange) && this.#lobby.hold(this, this.route)) return false
     exchange.refuse('absent')
     return true
+  }
+
+  /** Who sends no more may have gone: what may be done only once is not kept to be done for nobody. */
+  #mayWait({ head }: Exchange): boolean {
+    return !this.connection.halfClosed || SAFE.has(head.method) || this.#lobby.routes.usable(this.route)
   }
 
   /** Its last stream, if that leads where this request goes. */
