@@ -254,9 +254,14 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
       exchange.refuse(this.#problem)
       return true
     }
-    if (this.#lobby.hold(this, this.route)) return false
+    if (this.#mayWait(exchange) && this.#lobby.hold(this, this.route)) return false
     exchange.refuse('absent')
     return true
+  }
+
+  /** Who sends no more may have gone: what may be done only once is not kept to be done for nobody. */
+  #mayWait({ head }: Exchange): boolean {
+    return !this.connection.halfClosed || SAFE.has(head.method) || this.#lobby.routes.usable(this.route)
   }
 
   /** Its last stream, if that leads where this request goes. */

@@ -19,7 +19,8 @@ import { type SweepMember, sweep } from './sweep.ts'
  * has it, so that one who reads nothing costs the stream's window.
  *
  * A visitor's FIN may mean that it sends no more and waits, or that it has gone: over TCP the two look the same. One that
- * comes with the request, or within HALF_CLOSE_GRACE_MS of it, is taken for the former, any later one for the latter.
+ * comes with the request, or within HALF_CLOSE_GRACE_MS of it and before the answer, is taken for the former, any later
+ * one for the latter.
  */
 export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   readonly socket: Socket
@@ -38,6 +39,8 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   /** Came while an exchange was under way. */
   #stash: Uint8Array[] = []
   #stashBytes = 0
+  /** Behind the request that is being looked at, in what is being taken apart. */
+  #behind = 0
   /** Since when it waits for what it waits for: a head, a next request, a last byte to leave, the visitor's own end. */
   #since: number
   /** How long it waits for a next request: as the route of the last one has it. */
@@ -73,7 +76,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   get halfClosed(): boolean {
-    return this.#halfClosed && this.#stashBytes === 0
+    return this.#halfClosed && this.#stashBytes === 0 && this.#behind === 0
   }
 
   get closing(): boolean {
@@ -148,7 +151,8 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   // ── From bytes to requests ────────────────────────────────────────────────────────────────────────────
 
-  #parse(chunk: Uint8Array, from: number): void {
+  /** Takes a chunk apart; `behind` are bytes of others that wait behind it. */
+  #parse(chunk: Uint8Array, from: number, behind = 0): void {
     let at = from
     while (at < chunk.length) {
       const { exchange } = this
@@ -157,7 +161,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
         const head = this.#readHead(chunk, at)
         if (head === undefined) return
         at = this.#reader.next
+        this.#behind = chunk.length - at + behind
         this.#begin(head)
+        this.#behind = 0
       } else if (!exchange.requestDone) at = exchange.take(chunk, at)
       else {
         this.#keep(at === 0 ? chunk : chunk.subarray(at))
@@ -279,8 +285,11 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   /** Looks at what came in the meantime. Its last request may have been sent with a FIN. */
   #advance(): void {
-    const stash = this.#takeStash()
-    for (const chunk of stash) this.#parse(chunk, 0)
+    let behind = this.#stashBytes
+    for (const chunk of this.#takeStash()) {
+      behind -= chunk.length
+      this.#parse(chunk, 0, behind)
+    }
     this.flow()
     if (this.#halfClosed && this.exchange === undefined) this.#end()
   }
