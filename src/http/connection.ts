@@ -260,12 +260,13 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const { exchange } = this
     if (exchange === undefined || !exchange.answered || this.#over) return
     if (!exchange.requestDone && !exchange.closes) return
+    const now = performance.now()
     this.exchange = undefined
-    this.#since = performance.now()
+    this.#since = now
     const close = exchange.closes || this.#draining || this.halfClosed
     const upstream = exchange.detach()
     if (!exchange.requestDone) upstream?.discard()
-    this.site.done(exchange)
+    this.site.done(exchange, now)
     if (close) this.#end()
     else if (this.#stashBytes > 0) this.#advance()
   }
@@ -360,7 +361,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
       const upstream = orderly ? exchange.upstream : exchange.detach()
       // Half a request, or half an answer: the target learns it by a reset.
       if (!orderly && !(exchange.answered && exchange.requestDone && delivered)) upstream?.discard()
-      this.site.done(exchange)
+      this.site.done(exchange, performance.now())
     }
     socket.off('data', this.#onData)
     if (!socket.destroyed) socket.destroy()
