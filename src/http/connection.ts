@@ -272,13 +272,14 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const { exchange } = this
     if (exchange === undefined || !exchange.answered || this.#over) return
     if (!exchange.requestDone && !exchange.closes) return
+    const now = performance.now()
     this.exchange = undefined
-    this.#since = performance.now()
+    this.#since = now
     this.#idleMs = exchange.limits.idleMs
     const close = exchange.closes || this.#draining || this.halfClosed
     const upstream = exchange.detach()
     if (!exchange.requestDone) upstream?.discard()
-    this.site.done(exchange)
+    this.site.done(exchange, now)
     if (close) this.#end()
     else if (this.#stashBytes > 0) this.#advance()
   }
@@ -392,7 +393,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
         exchange.cut = error?.code
         upstream?.discard()
       }
-      this.site.done(exchange)
+      this.site.done(exchange, performance.now())
     }
     socket.off('data', this.#onData)
     if (!socket.destroyed) socket.destroy()

@@ -201,10 +201,10 @@ export class Exchange implements UpstreamUser {
   // ── The site speaks ───────────────────────────────────────────────────────────────────────────────────
 
   /** Sends the request by this stream, all that has come of it, and its answer to the visitor. */
-  use(upstream: Upstream, changes: RequestChanges): void {
+  use(upstream: Upstream, changes: RequestChanges, now: number = performance.now()): void {
     this.upstream = upstream
     this.tries++
-    this.sentAt = performance.now()
+    this.sentAt = now
     upstream.begin(this, this.head)
     const { stream } = upstream
     let room = stream.write(writeRequest(this.head, changes))
