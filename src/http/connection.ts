@@ -354,12 +354,17 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
       } else if (exchange.blocked) {
         if (exchange.upstream !== undefined && quiet > limits.stallMs)
           exchange.expire('response_timeout', stalledFor(limits.stallMs))
-      } else if (this.#pace.tooSlow(now, exchange.bodyBytes, limits.bodyRate))
-        exchange.expire('body_timeout', stalledFor(limits.stallMs))
+      } else if (this.#lags(exchange, now, quiet)) exchange.expire('body_timeout', stalledFor(limits.stallMs))
     } else if (exchange.upstream !== undefined && exchange.status === 0) {
       if (now - Math.max(exchange.requestDoneAt, exchange.sentAt) > limits.responseMs)
         exchange.expire('response_timeout', stalledFor(limits.responseMs))
     }
+  }
+
+  /** The visitor alone delays the rest of its request. Once an answer is under way the two may be a conversation. */
+  #lags(exchange: Exchange, now: number, quiet: number): boolean {
+    if (exchange.answered) return quiet > exchange.limits.stallMs
+    return exchange.status === 0 && this.#pace.tooSlow(now, exchange.bodyBytes, exchange.limits.bodyRate)
   }
 
   // ── The end ───────────────────────────────────────────────────────────────────────────────────────────
