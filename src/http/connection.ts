@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
 import { HeadReader, HttpFault, RequestHead } from '../http1/index.ts'
 import { APOLOGY_LINGER_MS, HALF_CLOSE_GRACE_MS, HALF_CLOSED_MS, HELD_BYTES } from '../limits.ts'
-import { askWhetherReset, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
+import { askWhetherReset, Keep, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
 import { BodyPace } from './body-pace.ts'
 import { Exchange, type ExchangeHost } from './exchange.ts'
 import { type Problem, page, problemOf } from './pages.ts'
@@ -37,8 +37,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   /** Of the last request: most of a connection's ask the same host. */
   #last: { hostText: string; host: string } | undefined
   /** Came while an exchange was under way. */
-  #stash: Uint8Array[] = []
-  #stashBytes = 0
+  readonly #stash = new Keep()
   /** Behind the request that is being looked at, in what is being taken apart. */
   #behind = 0
   /** Since when it waits for what it waits for: a head, a next request, a last byte to leave, the visitor's own end. */
@@ -76,7 +75,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   get halfClosed(): boolean {
-    return this.#halfClosed && this.#stashBytes === 0 && this.#behind === 0
+    return this.#halfClosed && this.#stash.bytes === 0 && this.#behind === 0
   }
 
   get closing(): boolean {
@@ -205,7 +204,6 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   #keep(chunk: Uint8Array): void {
     this.#stash.push(chunk)
-    this.#stashBytes += chunk.length
     this.flow()
   }
 
@@ -237,7 +235,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   flow(): void {
     const { exchange } = this
-    const full = !this.#ending && (this.#stashBytes >= HELD_BYTES || exchange?.blocked === true)
+    const full = !this.#ending && (this.#stash.bytes >= HELD_BYTES || exchange?.blocked === true)
     if (full === this.#paused) return
     this.#paused = full
     if (full) this.socket.pause()
@@ -249,8 +247,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   switched(): void {
-    const stash = this.#takeStash()
-    for (const chunk of stash) this.exchange?.forward(chunk)
+    for (const chunk of this.#stash.take()) this.exchange?.forward(chunk)
     if (this.#halfClosed) this.exchange?.upstream?.stream.end()
     this.flow()
   }
@@ -281,25 +278,18 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (!exchange.requestDone) upstream?.discard()
     this.site.done(exchange, now)
     if (close) this.#end()
-    else if (this.#stashBytes > 0) this.#advance()
+    else if (this.#stash.bytes > 0) this.#advance()
   }
 
   /** Looks at what came in the meantime. Its last request may have been sent with a FIN. */
   #advance(): void {
-    let behind = this.#stashBytes
-    for (const chunk of this.#takeStash()) {
+    let behind = this.#stash.bytes
+    for (const chunk of this.#stash.take()) {
       behind -= chunk.length
       this.#parse(chunk, 0, behind)
     }
     this.flow()
     if (this.#halfClosed && this.exchange === undefined) this.#end()
-  }
-
-  #takeStash(): Uint8Array[] {
-    const stash = this.#stash
-    this.#stash = []
-    this.#stashBytes = 0
-    return stash
   }
 
   // ── Time ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -374,7 +364,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (this.#ending || this.#over) return
     this.#ending = true
     this.#since = performance.now()
-    this.#takeStash()
+    this.#stash.take()
     this.#outlet.end()
     this.#paused = false
     this.socket.resume()
@@ -386,7 +376,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     sweep.delete(this)
     const delivered = this.#outlet.waiting === 0
     this.#outlet.close()
-    this.#takeStash()
+    this.#stash.take()
     const { socket, exchange } = this
     this.exchange = undefined
     if (exchange !== undefined) {
