@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
 import { HeadReader, HttpFault, RequestHead } from '../http1/index.ts'
 import { APOLOGY_LINGER_MS, HALF_CLOSE_GRACE_MS, HALF_CLOSED_MS, HELD_BYTES } from '../limits.ts'
-import { askWhetherReset, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
+import { askWhetherReset, Keep, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
 import { BodyPace } from './body-pace.ts'
 import { Exchange, type ExchangeHost } from './exchange.ts'
 import { type Problem, page, problemOf } from './pages.ts'
@@ -19,7 +19,8 @@ import { type SweepMember, sweep } from './sweep.ts'
  * has it, so that one who reads nothing costs the stream's window.
  *
  * A visitor's FIN may mean that it sends no more and waits, or that it has gone: over TCP the two look the same. One that
- * comes with the request, or within HALF_CLOSE_GRACE_MS of it, is taken for the former, any later one for the latter.
+ * comes with the request, or within HALF_CLOSE_GRACE_MS of it and before the answer, is taken for the former, any later
+ * one for the latter.
  */
 export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   readonly socket: Socket
@@ -36,8 +37,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   /** Of the last request: most of a connection's ask the same host. */
   #last: { hostText: string; host: string } | undefined
   /** Came while an exchange was under way. */
-  #stash: Uint8Array[] = []
-  #stashBytes = 0
+  readonly #stash = new Keep()
+  /** Behind the request that is being looked at, in what is being taken apart. */
+  #behind = 0
   /** Since when it waits for what it waits for: a head, a next request, a last byte to leave, the visitor's own end. */
   #since: number
   /** How long it waits for a next request: as the route of the last one has it. */
@@ -73,7 +75,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   get halfClosed(): boolean {
-    return this.#halfClosed && this.#stashBytes === 0
+    return this.#halfClosed && this.#stash.bytes === 0 && this.#behind === 0
   }
 
   get closing(): boolean {
@@ -148,7 +150,8 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   // ── From bytes to requests ────────────────────────────────────────────────────────────────────────────
 
-  #parse(chunk: Uint8Array, from: number): void {
+  /** Takes a chunk apart; `behind` are bytes of others that wait behind it. */
+  #parse(chunk: Uint8Array, from: number, behind = 0): void {
     let at = from
     while (at < chunk.length) {
       const { exchange } = this
@@ -157,7 +160,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
         const head = this.#readHead(chunk, at)
         if (head === undefined) return
         at = this.#reader.next
+        this.#behind = chunk.length - at + behind
         this.#begin(head)
+        this.#behind = 0
       } else if (!exchange.requestDone) at = exchange.take(chunk, at)
       else {
         this.#keep(at === 0 ? chunk : chunk.subarray(at))
@@ -199,7 +204,6 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   #keep(chunk: Uint8Array): void {
     this.#stash.push(chunk)
-    this.#stashBytes += chunk.length
     this.flow()
   }
 
@@ -231,7 +235,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   flow(): void {
     const { exchange } = this
-    const full = !this.#ending && (this.#stashBytes >= HELD_BYTES || exchange?.blocked === true)
+    const full = !this.#ending && (this.#stash.bytes >= HELD_BYTES || exchange?.blocked === true)
     if (full === this.#paused) return
     this.#paused = full
     if (full) this.socket.pause()
@@ -243,8 +247,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   switched(): void {
-    const stash = this.#takeStash()
-    for (const chunk of stash) this.exchange?.forward(chunk)
+    for (const chunk of this.#stash.take()) this.exchange?.forward(chunk)
     if (this.#halfClosed) this.exchange?.upstream?.stream.end()
     this.flow()
   }
@@ -266,30 +269,27 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const { exchange } = this
     if (exchange === undefined || !exchange.answered || this.#over) return
     if (!exchange.requestDone && !exchange.closes) return
+    const now = performance.now()
     this.exchange = undefined
-    this.#since = performance.now()
+    this.#since = now
     this.#idleMs = exchange.limits.idleMs
     const close = exchange.closes || this.#draining || this.halfClosed
     const upstream = exchange.detach()
     if (!exchange.requestDone) upstream?.discard()
-    this.site.done(exchange)
+    this.site.done(exchange, now)
     if (close) this.#end()
-    else if (this.#stashBytes > 0) this.#advance()
+    else if (this.#stash.bytes > 0) this.#advance()
   }
 
   /** Looks at what came in the meantime. Its last request may have been sent with a FIN. */
   #advance(): void {
-    const stash = this.#takeStash()
-    for (const chunk of stash) this.#parse(chunk, 0)
+    let behind = this.#stash.bytes
+    for (const chunk of this.#stash.take()) {
+      behind -= chunk.length
+      this.#parse(chunk, 0, behind)
+    }
     this.flow()
     if (this.#halfClosed && this.exchange === undefined) this.#end()
-  }
-
-  #takeStash(): Uint8Array[] {
-    const stash = this.#stash
-    this.#stash = []
-    this.#stashBytes = 0
-    return stash
   }
 
   // ── Time ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -344,12 +344,17 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
       } else if (exchange.blocked) {
         if (exchange.upstream !== undefined && quiet > limits.stallMs)
           exchange.expire('response_timeout', stalledFor(limits.stallMs))
-      } else if (this.#pace.tooSlow(now, exchange.bodyBytes, limits.bodyRate))
-        exchange.expire('body_timeout', stalledFor(limits.stallMs))
+      } else if (this.#lags(exchange, now, quiet)) exchange.expire('body_timeout', stalledFor(limits.stallMs))
     } else if (exchange.upstream !== undefined && exchange.status === 0) {
       if (now - Math.max(exchange.requestDoneAt, exchange.sentAt) > limits.responseMs)
         exchange.expire('response_timeout', stalledFor(limits.responseMs))
     }
+  }
+
+  /** The visitor alone delays the rest of its request. Once an answer is under way the two may be a conversation. */
+  #lags(exchange: Exchange, now: number, quiet: number): boolean {
+    if (exchange.answered) return quiet > exchange.limits.stallMs
+    return exchange.status === 0 && this.#pace.tooSlow(now, exchange.bodyBytes, exchange.limits.bodyRate)
   }
 
   // ── The end ───────────────────────────────────────────────────────────────────────────────────────────
@@ -359,7 +364,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (this.#ending || this.#over) return
     this.#ending = true
     this.#since = performance.now()
-    this.#takeStash()
+    this.#stash.take()
     this.#outlet.end()
     this.#paused = false
     this.socket.resume()
@@ -371,7 +376,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     sweep.delete(this)
     const delivered = this.#outlet.waiting === 0
     this.#outlet.close()
-    this.#takeStash()
+    this.#stash.take()
     const { socket, exchange } = this
     this.exchange = undefined
     if (exchange !== undefined) {
@@ -383,7 +388,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
         exchange.cut = error?.code
         upstream?.discard()
       }
-      this.site.done(exchange)
+      this.site.done(exchange, performance.now())
     }
     socket.off('data', this.#onData)
     if (!socket.destroyed) socket.destroy()

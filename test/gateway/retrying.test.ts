@@ -1,6 +1,6 @@
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
-import { PASSED_OVER_MS, REPLAY_BYTES, RETRIES_ALWAYS } from '../../src/limits.ts'
+import { KEPT_STREAM_SURE_MS, PASSED_OVER_MS, REPLAY_BYTES, RETRIES_ALWAYS } from '../../src/limits.ts'
 import type { ServiceOffer } from '../../src/protocol/index.ts'
 import { turns, until } from '../net/joined.ts'
 import type { Carried, ScriptedClient } from './scripted-client.ts'
@@ -229,7 +229,10 @@ describe('a stream that was used before', () => {
     const carried = await running.client.visits.at(0)
     let seen = false
     // It takes the next request, and is gone: the target had closed it meanwhile.
-    void carried.until((text) => text.includes('/2')).then(() => (seen = true) && carried.stream.reset())
+    void carried.received('/2').then(() => {
+      seen = true
+      carried.stream.reset()
+    })
     carried.write = () => {}
     await ask(visit, get('/2'), '[/2 by')
     expect(seen).toBe(true)
@@ -275,19 +278,36 @@ describe('a stream that was used before', () => {
     await ask(visit, request('POST', '/1'), '[/1 by')
     await ask(visit, request('POST', '/2'), '[/2 by')
     expect(streams(running.client)).toBe(1)
-    const real = performance.now
-    performance.now = () => real.call(performance) + 1_500
-    try {
-      await ask(visit, request('POST', '/3'), '[/3 by')
-    } finally {
-      performance.now = real
-    }
+    const now = performance.now()
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(now + KEPT_STREAM_SURE_MS + 1_000)
+    await ask(visit, request('POST', '/3'), '[/3 by')
+    clock.mockRestore()
     expect(streams(running.client)).toBe(2)
     expect(await running.client.visits.all[0]?.over).toBe('end')
   })
 })
 
 describe('a request that waits for its client', () => {
+  test.each([
+    ['POST', false],
+    ['GET', true],
+  ])('again, and whose visitor sends no more: %s is kept: %s', async (method, kept) => {
+    const running = await world.gateway({ listen: WITH_ADMIN })
+    const client = await world.enroll(running, 'm', { services: [web([])] })
+    const visit = world.visit(running.http)
+    visit.socket.end(request(method, '/'))
+    const carried = await client.visits.at(0)
+    await carried.received('\r\n\r\n')
+    await turns(20)
+    carried.unreached('draining')
+    if (kept) await until(() => status(running).routes[0]?.held === 1)
+    const back = await world.dial(running, 'm', { services: [web([])] }, echoing)
+    await back.welcome()
+    await visit.received(kept ? '[/ by' : '503 Service Unavailable')
+    await turns(10)
+    expect(streams(back)).toBe(kept ? 1 : 0)
+  })
+
   test('and whose visitor has gone is never sent, POST or GET', async () => {
     for (const method of ['POST', 'GET']) {
       const running = await world.gateway({ listen: WITH_ADMIN })

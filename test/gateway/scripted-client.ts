@@ -136,7 +136,7 @@ export class Carried implements StreamSink {
   }
 
   async until(fits: (text: string) => boolean): Promise<void> {
-    if (!fits(this.text)) await this.#arrived.find(() => fits(this.text))
+    while (!fits(this.text)) await this.#arrived.at(this.#arrived.all.length)
   }
 
   write(text: string | Uint8Array): void {

@@ -11,9 +11,9 @@ import {
 } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
 
-function aClient(rtt: number | undefined = undefined): ConnectedClient {
+function aClient(rtt?: number, usable = true): ConnectedClient {
   const tunnel = { session: { rtt } }
-  return { usable: true, tunnel, carried: new Map(), unreached: new Map() } as unknown as ConnectedClient
+  return { usable, tunnel, carried: new Map(), unreached: new Map() } as unknown as ConnectedClient
 }
 
 function aReplica(client: ConnectedClient, name = 'web'): Replica<ConnectedClient> {
@@ -66,7 +66,7 @@ describe('the pool of streams', () => {
     const single = aStream(replica, false)
     pool.put(single, 0)
     expect(single.stream.writeEnded).toBe(true)
-    const leaving = aReplica({ ...aClient(), usable: false } as ConnectedClient)
+    const leaving = aReplica(aClient(undefined, false))
     const stream = aStream(leaving)
     pool.put(stream, 0)
     expect(stream.stream.writeEnded).toBe(true)

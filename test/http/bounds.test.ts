@@ -157,13 +157,27 @@ describe('a body that comes too slowly', () => {
     expect(await far.over).toMatchObject({ code: 'reset' })
   })
 
-  test('whose answer has begun cuts it', async () => {
+  test('whose answer is under way may take its time: the two talk', async () => {
     const proxy = await world.start({ bodyRate: 100 })
-    const { visit, connection, far } = await proxy.asked(`${POST}Content-Length: 100000\r\n\r\n`)
-    far.write('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf')
+    const { visit, connection, far } = await proxy.asked(`${POST}Content-Length: 6\r\n\r\n`)
+    far.write('HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf')
     await visit.received('half')
+    connection.sweep(later(0))
     connection.sweep(later(BODY_PACE_MS + 1_000))
-    expect(await visit.over).toBe('reset')
+    visit.write('second')
+    await far.received('second')
+    far.write('half')
+    await visit.received('halfhalf')
+  })
+
+  test('that never ends behind a whole answer ends its connection', async () => {
+    const proxy = await world.start({ stallMs: 60_000 })
+    const { visit, connection, far } = await proxy.asked(`${POST}Content-Length: 6\r\n\r\n`)
+    far.write(OK)
+    await visit.received('here')
+    connection.sweep(later(0))
+    connection.sweep(later(61_000))
+    expect(await visit.over).toBe('end')
     expect(await far.over).toMatchObject({ code: 'reset' })
   })
 

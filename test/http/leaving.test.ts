@@ -108,6 +108,24 @@ describe('a FIN', () => {
     expect(visit.text.split('Connection: close')).toHaveLength(2)
   })
 
+  test('behind several requests takes none of their answers away, whoever gives them', async () => {
+    const proxy = await world.start()
+    proxy.site.refusal = ({ head }) => (head.target === '/no' ? { problem: 'no_route' } : undefined)
+    const no = GET.replace('/', '/no')
+    const visit = proxy.visit()
+    visit.socket.end(GET + no + GET + no)
+    const far = await proxy.site.fars.at(0)
+    await far.received('\r\n\r\n')
+    await turns(20)
+    far.write(OK)
+    await until(() => far.text === GET + GET)
+    far.write(OK)
+    expect(await visit.over).toBe('end')
+    expect(visit.text.match(/HTTP\/1\.1 \d+/g)).toEqual(
+      [200, 404, 200, 404].map((status) => `HTTP/1.1 ${status}`),
+    )
+  })
+
   test('long after the request is taken for leaving', async () => {
     const proxy = await world.start()
     const { visit, connection, far } = await proxy.asked(GET)

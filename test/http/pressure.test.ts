@@ -8,7 +8,8 @@ afterEach(async () => {
   world = new World()
 })
 
-const SIZE = 8_000_000
+/** More than two kernels' buffers take. */
+const SIZE = 24_000_000
 const BIG = `HTTP/1.1 200 OK\r\nContent-Length: ${SIZE}\r\n\r\n`
 
 describe('a visitor that reads nothing', () => {

@@ -40,7 +40,7 @@ export class Far implements StreamSink {
   }
 
   async received(text: string): Promise<void> {
-    await this.#arrived.find(() => this.text.includes(text))
+    while (!this.text.includes(text)) await this.#arrived.at(this.#arrived.all.length)
   }
 
   write(text: string | Uint8Array): boolean {
