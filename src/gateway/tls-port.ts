@@ -5,6 +5,7 @@ import {
   addressKey,
   closeServer,
   gatewayDescriptors,
+  Keep,
   listenOn,
   plainAddress,
   visitorServerOptions,
@@ -84,7 +85,7 @@ export class TlsPort {
     }
     this.#arm()
     const reader = new ClientHelloReader()
-    const chunks: Uint8Array[] = []
+    const kept = new Keep()
     const leave = (): void => {
       this.#silent.remove(socket)
       socket.off('data', onData)
@@ -94,20 +95,20 @@ export class TlsPort {
       socket.pause()
     }
     const onData = (chunk: Uint8Array): void => {
-      chunks.push(chunk)
+      kept.push(chunk)
       let hello: ClientHello | undefined
       try {
         hello = reader.push(chunk)
       } catch (error) {
         if (!(error instanceof TunnelError)) throw error
         leave()
-        this.#turnAway(socket, address, chunks, error)
+        this.#turnAway(socket, address, kept.chunks, error)
         return
       }
       if (hello === undefined) return
       leave()
-      if (isOnlyAlpn(hello, TUNNEL_ALPN)) this.#options.tunnel(socket, Buffer.concat(chunks))
-      else this.#options.visitor(socket, hello, chunks)
+      if (isOnlyAlpn(hello, TUNNEL_ALPN)) this.#options.tunnel(socket, Buffer.concat(kept.chunks))
+      else this.#options.visitor(socket, hello, kept.chunks)
     }
     /** Half a hello, and then nothing: there is nobody to answer. */
     const onGone = (): void => {
