@@ -62,6 +62,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 export class Gateway {
   readonly pin: Pin
   visitors: { host: string; port: number } = { host: '', port: 0 }
+  /** Where visitors connect by TLS. */
+  tls: { host: string; port: number } | undefined
   clients: { host: string; port: number } = { host: '', port: 0 }
   admin: { host: string; port: number } | undefined
 
@@ -167,7 +169,7 @@ export class Gateway {
     const { authority } = this.#store
     this.#store.setGrants(settings.grants)
     authority.restarted(Date.now())
-    this.clients = await this.#listener.listen(settings.listen.tunnel)
+    this.clients = await this.#listener.listen(settings.listen.tunnel ?? { port: 0 })
     this.visitors = await this.#ports.listen(DEFAULT_ROUTE, settings.listen.http)
     if (settings.listen.admin !== undefined) this.admin = await this.#admin.listen(settings.listen.admin)
     authority.reservedPorts = new Set([
