@@ -143,10 +143,13 @@ describe('an offered service', () => {
     })
   })
 
-  it('tells a person that plain http can be read, and says so of nothing else', () => {
+  it('tells a person that plain http can be read and https cannot, and says nothing of tcp', () => {
     expect(outcomeLines(http, terminal)[0]).toMatch(
       /^ {2}http:\/\/g:9000 {2}→ {2}127\.0\.0\.1:80 .*the gateway can read this/,
     )
+    expect(outcomeLines({ ...http, type: 'https', urls: ['https://a.example'] }, terminal)).toEqual([
+      '  https://a.example  →  127.0.0.1:80     (the gateway cannot read this)',
+    ])
     expect(outcomeLines({ ...http, type: 'tcp', urls: ['tcp://g:22'] }, terminal)).toEqual([
       '  tcp://g:22  →  127.0.0.1:80',
     ])

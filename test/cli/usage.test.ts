@@ -26,6 +26,7 @@ const COMMANDS = [
   'release',
   'join',
   'http',
+  'https',
   'tcp',
   'up',
   'status',
@@ -92,6 +93,15 @@ describe('wrong usage', () => {
     [['http', '80', '--host', 'a.example', '--host', '*x'], /--host: "\*x"/],
     [['http', '80', '--path', 'api'], /--path: "api" does not begin with a slash/],
     [['tcp', '80', '--host', 'a.example'], /unknown option '--host'/],
+    [['https', '443', '--tls', 'passthrough'], /--host is missing/],
+    [
+      ['https', '443', '--tls', 'passthrough', '--host', '*'],
+      /https: "\*" is no host that visitors can ask for by TLS/,
+    ],
+    [
+      ['https', '443', '--tls', 'passthrough', '--host', 'a.example', '--path', '/a'],
+      /unknown option '--path'/,
+    ],
     [['tcp', '80', '--port', '0'], /--port: "0" is not a whole number from 1 to 65535/],
     [['tcp', '80', '--port', '70000'], /--port/],
     [['gateway', '--http', '0.0.0.0:x'], /--http: /],
@@ -128,7 +138,11 @@ describe('wrong usage', () => {
   })
 
   it.each<[string[], RegExp]>([
-    [['https', '443'], /https services are not in this version yet/],
+    [['https', '443'], /TLS that ends in the client: add --tls passthrough for a target that speaks TLS/],
+    [
+      ['https', '443', '--host', 'a.example', '--tls', 'acme'],
+      /TLS that ends in the client: add --tls passthrough/,
+    ],
     [['udp', '53', '--port', '53'], /udp services are not in this version yet/],
     [['doctor'], /doctor is not in this version yet/],
     [['http', '80', '--port', '80'], /leave --port out/],
