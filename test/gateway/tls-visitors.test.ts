@@ -85,7 +85,10 @@ describe('a visitor by TLS', () => {
     const second = visit(portOf(running), { servername: 'other.example.com' })
     second.write('and back')
     await said(second, 'two other.example.com false;and back')
-    expect(status(running).routes.map(({ route }) => route)).toEqual(['https:one.example.com', 'https:*.example.com'])
+    expect(status(running).routes.map(({ route }) => route)).toEqual([
+      'https:one.example.com',
+      'https:*.example.com',
+    ])
   })
 
   test.each([
@@ -112,7 +115,9 @@ describe('a visitor by TLS', () => {
   test('whose client stays away is told that it is not its fault', async () => {
     const running = await world.gateway({ ...TLS, holdMs: 150 })
     await (await world.enroll(running, 'm')).welcome()
-    const client = await world.client(running, 'm', [passthrough('one', ['one.example.com'], await target('one'))])
+    const client = await world.client(running, 'm', [
+      passthrough('one', ['one.example.com'], await target('one')),
+    ])
     await client.close()
     const waiting = visit(portOf(running), { servername: 'one.example.com' })
     expect(await refused(waiting)).toBe('ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR')
