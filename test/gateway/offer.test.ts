@@ -94,7 +94,7 @@ describe('a tcp offer', () => {
 })
 
 test('an offer of another type is unsupported, and its error prints whatever its name', () => {
-  for (const type of ['https', 'udp'] as const) {
+  for (const type of ['udp', 'sctp' as 'udp'] as const) {
     const { code, message } = refusal(() => routesOf({ name: 'a\u001b[2Jb', type }))
     expect(code).toBe('unsupported')
     expect(message).not.toContain('\u001b')

@@ -159,12 +159,12 @@ describe('the port of those who come by TLS', () => {
     await once(raw, 'connect')
     const write = raw.write.bind(raw)
     let slow = true
-    raw.write = ((chunk: Buffer, ...rest: []) => {
+    raw.write = (chunk: Buffer, ...rest: []) => {
       if (!slow) return write(chunk, ...rest)
       slow = false
       for (const byte of chunk) write(Buffer.of(byte))
       return true
-    }) as typeof raw.write
+    }
     const socket = tlsConnect({ socket: raw, rejectUnauthorized: false, servername: 'one.example.com' })
     world.later(() => socket.destroy())
     await said(socket, 'one one.example.com')
