@@ -6,8 +6,8 @@ import { asksFor, readHello } from '../../src/client/hello-gate.ts'
 import type { ClientService } from '../../src/client/index.ts'
 import { TunnelError } from '../../src/errors.ts'
 import { createIdentity } from '../../src/identity/index.ts'
-import { CLIENT_HELLO_BYTES } from '../../src/limits.ts'
-import { duplexOf } from '../../src/net/index.ts'
+import { CLIENT_HELLO_BYTES, LINGER_MS } from '../../src/limits.ts'
+import { duplexOf, idleSweep } from '../../src/net/index.ts'
 import { encodeProxyHeader, ProxyReader, tlsAlert } from '../../src/protocol/index.ts'
 import { End, settle } from '../mux/pair.ts'
 import {
@@ -240,6 +240,20 @@ describe('a visitor that a gateway sends to a service', () => {
         /^gateway .* sends service "web" a visitor .*, which is not its own: turned away$/,
       ),
     ])
+  })
+
+  it('of another host and that does not leave is reset after a while', async () => {
+    const { target } = await listener()
+    const { client, tunnel } = await serving(https(target.port))
+    const visit = tunnel.visit('web')
+    visit.write(hello(serverName('evil.example')))
+    expect(await visit.over).toBe('end')
+    await tunnel.tunnel.probe(1_000)
+    idleSweep.sweep(performance.now() + LINGER_MS - 1_000)
+    expect([client.status().streams, visit.stream.closed]).toEqual([1, false])
+    idleSweep.sweep(performance.now() + 2 * LINGER_MS)
+    await client.drain(30_000)
+    expect(visit.stream.closed).toBe(true)
   })
 
   it('of another host again and again is one line of the log', async () => {
