@@ -1,8 +1,8 @@
 /** What 5 000 visitors that sit still cost in memory, on each side of one tunnel. */
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { setTimeout as pause } from 'node:timers/promises'
 import type { Measurement, Settings } from './measurement.ts'
-import { descriptors, residentBytes } from './process.ts'
+import { settledBytes } from './memory.ts'
+import { descriptors } from './process.ts'
 import { bar, format, spread, table } from './report.ts'
 import { blindgate, type Kind, nginxTwice, type System } from './systems.ts'
 
@@ -80,9 +80,9 @@ function report(results: Record<string, Round[]>, visitors: number): unknown {
 async function measure(system: System, visitors: number): Promise<Round> {
   // A few come and go first: code compiled at the first visitor is no visitor's memory.
   for (const each of await open(system.port, AT_ONCE)) each.destroy()
-  const before = await settled(system)
+  const before = await memory(system)
   const sockets = await open(system.port, visitors)
-  const after = await settled(system)
+  const after = await memory(system)
   for (const each of sockets) each.destroy()
   return {
     gateway: (after.gateway - before.gateway) / visitors / 1024,
@@ -130,14 +130,7 @@ async function echoTarget(): Promise<{ server: Server; port: number }> {
   return { server, port: address.port }
 }
 
-/** Memory once it stands still: three looks within 1 %, for at most 15 s. */
-async function settled(system: System): Promise<{ gateway: number; client: number }> {
-  const looks: number[] = []
-  for (let look = 0; look < 30; look++) {
-    await pause(500)
-    looks.push(residentBytes(system.gateway) + residentBytes(system.client))
-    const { min, max } = spread(looks.slice(-3))
-    if (looks.length >= 3 && max - min < max / 100) break
-  }
-  return { gateway: residentBytes(system.gateway), client: residentBytes(system.client) }
+async function memory(system: System): Promise<{ gateway: number; client: number }> {
+  const [gateway = Number.NaN, client = Number.NaN] = await settledBytes(system.gateway, system.client)
+  return { gateway, client }
 }

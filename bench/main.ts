@@ -6,13 +6,16 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { held1000 } from './held1000.ts'
 import { http1 } from './http1.ts'
+import { http64 } from './http64.ts'
+import { httpnew } from './httpnew.ts'
 import { idle5000 } from './idle5000.ts'
 import type { Measurement, Settings } from './measurement.ts'
 import { micro } from './micro.ts'
 import { tcp64 } from './tcp64.ts'
 
-const ALL: readonly Measurement[] = [micro, http1, tcp64, idle5000]
+const ALL: readonly Measurement[] = [micro, http1, tcp64, http64, httpnew, idle5000, held1000]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -36,3 +36,15 @@ export function bar(name: string, measured: number, limit: number, unit: string)
   const verdict = measured <= limit ? 'met' : 'MISSED'
   return `${name}: ${measured.toFixed(2)} ${unit}, bar ≤ ${limit} ${unit}: ${verdict}`
 }
+
+/** The same for what must not be under it. */
+export function atLeast(name: string, measured: number, limit: number, unit: string): string {
+  const verdict = measured >= limit ? 'met' : 'MISSED'
+  return `${name}: ${measured.toFixed(2)} ${unit}, bar ≥ ${limit} ${unit}: ${verdict}`
+}
+
+/** Why there is nothing to report. */
+export function skip(reason: string): { skipped: string } {
+  console.log(`  not measured: ${reason}`)
+  return { skipped: reason }
+}

@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { descriptors, find, freePort, listening, type Program, run, start } from './process.ts'
+import { descriptors, find, freePort, listening, type Program, run, start, until } from './process.ts'
 
 export interface System {
   /** Where visitors connect, on 127.0.0.1. */
@@ -25,44 +25,135 @@ const program = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js')
 
 export const blindgate: Kind = {
   name: 'blindgate',
-  async missing() {
-    return existsSync(program) ? undefined : 'blindgate is not built: npm run build'
-  },
-  async start(target) {
-    const folder = mkdtempSync(join(tmpdir(), 'blindgate-bench-'))
-    const programs: Program[] = []
-    const stop = async (): Promise<void> => {
-      // The client first: a gateway that drains waits for it.
-      for (const each of programs.toReversed()) await each.stop()
-      rmSync(folder, { recursive: true, force: true })
-    }
-    const blindgateArgs = (side: string, ...args: string[]) => [
-      program,
-      ...args,
-      '--state',
-      join(folder, side),
-    ]
+  missing: notBuilt,
+  start: (target) => blindgatePair('tcp', target),
+}
+
+/** The same two programs, with visitors on the gateway's http port. */
+export const blindgateHttp: Kind = {
+  name: 'blindgate http',
+  missing: notBuilt,
+  start: (target) => blindgatePair('http', target),
+}
+
+async function notBuilt(): Promise<string | undefined> {
+  return existsSync(program) ? undefined : 'blindgate is not built: npm run build'
+}
+
+export interface BlindgatePair extends System {
+  /** The client leaves; its visitors are held from then on. */
+  stopClient(): Promise<void>
+}
+
+/** A gateway and a client that offers one service. */
+export async function blindgatePair(type: 'tcp' | 'http', target: number): Promise<BlindgatePair> {
+  const folder = mkdtempSync(join(tmpdir(), 'blindgate-bench-'))
+  const programs: Program[] = []
+  const stop = async (): Promise<void> => {
+    // The client first: a gateway that drains waits for it.
+    for (const each of programs.toReversed()) await each.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+  const blindgateArgs = (side: string, ...args: string[]) => [program, ...args, '--state', join(folder, side)]
+  try {
+    const [tcp, http, tunnel] = [await freePort(), await freePort(), await freePort()]
+    const port = type === 'tcp' ? tcp : http
+    const listen = ['--http', `127.0.0.1:${http}`, '--tunnel', `127.0.0.1:${tunnel}`]
+    const drain = ['--drain', '500ms']
+    // Time enough to look at those who are held.
+    const env = { ...process.env, BLINDGATE_HOLD: '2m' }
+    const gateway = start(process.execPath, blindgateArgs('gateway', 'gateway', ...listen, ...drain), { env })
+    programs.push(gateway)
+    await gateway.line()
+    await listening(tunnel)
+    const invite = await run(process.execPath, blindgateArgs('gateway', 'invite'))
+    await run(process.execPath, blindgateArgs('client', 'join', '-'), invite)
+    const where = type === 'tcp' ? ['--port', `${tcp}`] : ['--host', '127.0.0.1']
+    const service = [type, `127.0.0.1:${target}`, ...where, ...drain]
+    const client = start(process.execPath, blindgateArgs('client', ...service))
+    programs.push(client)
+    await client.line()
+    await listening(port)
+    const stopClient = () => client.stop()
+    return { port, gateway: gateway.pid, client: client.pid, stop, stopClient }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** What others do with the same visitors, on either of its ways to carry them. */
+export const frpHttp: Kind = {
+  name: 'frp http',
+  missing: frpMissing,
+  start: (target) => startFrp('http', target),
+}
+
+export const frpTcp: Kind = {
+  name: 'frp tcp',
+  missing: frpMissing,
+  start: (target) => startFrp('tcp', target),
+}
+
+async function frpMissing(): Promise<string | undefined> {
+  if (find('frps') !== undefined && find('frpc') !== undefined) return undefined
+  return 'frp is not on PATH: put frps and frpc of a release (github.com/fatedier/frp) there'
+}
+
+async function startFrp(type: 'tcp' | 'http', target: number): Promise<System> {
+  const folder = mkdtempSync(join(tmpdir(), 'blindgate-bench-frp-'))
+  const [tcp, http, tunnel] = [await freePort(), await freePort(), await freePort()]
+  const port = type === 'tcp' ? tcp : http
+  const programs: Program[] = []
+  const stop = async (): Promise<void> => {
+    for (const each of programs.toReversed()) await each.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+  const launch = (name: 'frps' | 'frpc', lines: readonly string[]): Program => {
+    const config = join(folder, `${name}.toml`)
+    writeFileSync(config, `${['log.level = "error"', ...lines].join('\n')}\n`)
+    const started = start(find(name) ?? name, ['-c', config])
+    programs.push(started)
+    return started
+  }
+  try {
+    const local = '"127.0.0.1"'
+    const server = launch('frps', [
+      `bindAddr = ${local}`,
+      `proxyBindAddr = ${local}`,
+      `bindPort = ${tunnel}`,
+      ...(type === 'http' ? [`vhostHTTPPort = ${http}`] : []),
+    ])
+    await listening(tunnel)
+    const client = launch('frpc', [
+      `serverAddr = ${local}`,
+      `serverPort = ${tunnel}`,
+      '[[proxies]]',
+      'name = "bench"',
+      `type = "${type}"`,
+      `localIP = ${local}`,
+      `localPort = ${target}`,
+      type === 'http' ? `customDomains = [${local}]` : `remotePort = ${tcp}`,
+    ])
+    await answering(port)
+    return { port, gateway: server.pid, client: client.pid, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** Waits until a request is answered as the target would: frp's http port listens before it knows of any client. */
+function answering(port: number): Promise<void> {
+  const answered = async (): Promise<boolean> => {
     try {
-      const [port, http, tunnel] = [await freePort(), await freePort(), await freePort()]
-      const listen = ['--http', `127.0.0.1:${http}`, '--tunnel', `127.0.0.1:${tunnel}`]
-      const drain = ['--drain', '500ms']
-      const gateway = start(process.execPath, blindgateArgs('gateway', 'gateway', ...listen, ...drain))
-      programs.push(gateway)
-      await gateway.line()
-      await listening(tunnel)
-      const invite = await run(process.execPath, blindgateArgs('gateway', 'invite'))
-      await run(process.execPath, blindgateArgs('client', 'join', '-'), invite)
-      const service = ['tcp', `127.0.0.1:${target}`, '--port', `${port}`, ...drain]
-      const client = start(process.execPath, blindgateArgs('client', ...service))
-      programs.push(client)
-      await client.line()
-      await listening(port)
-      return { port, gateway: gateway.pid, client: client.pid, stop }
-    } catch (error) {
-      await stop()
-      throw error
+      const response = await fetch(`http://127.0.0.1:${port}/`)
+      return response.ok && (await response.text()) === 'ok\n'
+    } catch {
+      return false
     }
-  },
+  }
+  return until(answered, `nothing answers on port ${port}`)
 }
 
 /** The reference: what two hops cost in C, without encryption. */

@@ -133,7 +133,8 @@ const schema = z.strictObject({
     })
     .optional(),
   limits: limitsTable.optional(),
-  route: z.record(z.string(), limitsTable).optional(),
+  // A head is read before anybody knows which route it is for.
+  route: z.record(z.string(), limitsTable.omit({ head_timeout: true })).optional(),
   log: z
     .strictObject({
       access: key(

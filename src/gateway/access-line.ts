@@ -18,7 +18,7 @@ export interface AccessEntry {
   host: string
   version: '1.0' | '1.1'
   status: number
-  /** Of bodies. */
+  /** Of the request and of the answer, heads too. */
   bytesIn: number
   bytesOut: number
   /** From the request's first byte; absent when no answer began. */

@@ -10,6 +10,7 @@ import {
   type Refusal,
   type Upstream,
   type UpstreamKeeper,
+  type VisitorFacts,
 } from '../http/index.ts'
 import { routingPath } from '../http1/index.ts'
 import { KEPT_STREAM_SURE_MS, TRIES_PER_VISITOR } from '../limits.ts'
@@ -19,7 +20,7 @@ import { encodeProxyHeader } from '../protocol/index.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { Guest, HttpLobby } from './lobby.ts'
 import type { Seat } from './rate.ts'
-import { requestChanges } from './request-changes.ts'
+import { ChangesOf } from './request-changes.ts'
 import type { Route } from './route.ts'
 import type { Replica } from './routes.ts'
 import { ServiceStream, type StreamHolder } from './service-stream.ts'
@@ -45,12 +46,14 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   waitingSince: number | undefined
 
   readonly #lobby: HttpLobby
-  readonly #trusted: boolean
-  /** The address that is counted: the peer's, or the one for which a trusted proxy speaks. */
-  #visitor: string
+  /** Its `address` is the one that is counted: the peer's, or the one for which a trusted proxy speaks. */
+  #facts: VisitorFacts
+  readonly #changes = new ChangesOf()
   /** Its place among the connections of its route, while it has one. */
   #counted: { route: Route; address: string; seat: Seat } | undefined
   #kept: ServiceStream | undefined
+  /** Whose request it carried last: behind a trusted proxy the next one may be another's. */
+  #keptFor = ''
   // Of the request that is under way.
   #asked: Route = ''
   #traffic: RouteTraffic | undefined
@@ -65,8 +68,8 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   constructor(lobby: HttpLobby, socket: Socket) {
     this.#lobby = lobby
     this.address = plainAddress(socket.remoteAddress ?? '')
-    this.#visitor = this.address
-    this.#trusted = lobby.trusted.has(this.address)
+    const { address } = this
+    this.#facts = { peer: address, address, proto: 'http', trusted: lobby.trusted.has(address) }
     this.limits = lobby.limitsOf(undefined)
     this.connection = new HttpConnection(socket, this)
   }
@@ -81,10 +84,12 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
 
   // ── The lobby speaks ──────────────────────────────────────────────────────────────────────────────────
 
-  /** There may be a client again for the request that waits. False: it still waits. */
-  seek(exchange: Exchange | undefined = this.connection.exchange): boolean {
+  /** From its connection, with a request that has just begun, or from the lobby: there may be a client again. False: it waits. */
+  seek(begun?: Exchange): boolean {
+    if (begun !== undefined) return this.#seek(begun, begun.begunAt)
+    const { exchange } = this.connection
     if (exchange === undefined || exchange.answered || exchange.upstream !== undefined) return true
-    return this.#seek(exchange)
+    return this.#seek(exchange, performance.now())
   }
 
   dismiss(problem: Problem): void {
@@ -128,7 +133,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.#repeated = false
     this.#traffic = undefined
     this.#asked = ''
-    this.#visitor = this.#trusted ? lobby.visitorOf(this.address, head) : this.address
+    if (this.#facts.trusted) this.#facts = { ...this.#facts, address: lobby.visitorOf(this.address, head) }
     const host = lobby.hosts.find(head.host)
     if (host === undefined) return { problem: 'no_route' }
     const path = host.byPath ? routingPath(head.target) : '/'
@@ -140,8 +145,9 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const limits = lobby.limitsOf(route)
     exchange.limits = limits
     const now = exchange.begunAt
-    const refused = this.#move(route) ?? lobby.admit(this, this.#visitor, route, now)
+    const refused = this.#move(route) ?? lobby.admit(this, this.#facts.address, route, now)
     if (refused !== undefined) return refused
+    if (head.bytes.length > limits.headBytes) return { problem: 'head_too_large' }
     if (limits.bodyBytes > 0 && head.length > limits.bodyBytes) return { problem: 'body_too_large' }
     this.#traffic = lobby.traffic(route)
     this.#traffic.asked(now)
@@ -164,7 +170,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
         this.#try(stream.client)
         if (replica !== undefined && unreached !== 'overloaded') this.#lobby.routes.failed(replica, now)
       }
-      if (exchange.replayable && (this.#tried?.size ?? 0) < TRIES_PER_VISITOR) this.#seek(exchange)
+      if (exchange.replayable && (this.#tried?.size ?? 0) < TRIES_PER_VISITOR) this.#seek(exchange, now)
       else exchange.refuse(unreached)
       return
     }
@@ -183,7 +189,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     // A stream that was used before may have died of age; one that was new died of this request, or of its client.
     if (stream.requests === 1) this.#try(stream.client)
     this.#lobby.count('retried')
-    this.#seek(exchange)
+    this.#seek(exchange, now)
   }
 
   left(_exchange: Exchange): boolean {
@@ -191,22 +197,30 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     return !this.#lobby.routes.usable(this.route)
   }
 
-  done(exchange: Exchange): void {
+  done(exchange: Exchange, now: number): void {
     const lobby = this.#lobby
-    lobby.leave(this)
+    if (this.waitingSince !== undefined) lobby.leave(this)
     this.waitingSince = undefined
     const replica = this.#replica
     const stream = this.#stream
-    if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
+    if (replica !== undefined && exchange.problem === 'response_timeout')
+      lobby.routes.failed(replica, performance.now())
+    else if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
       lobby.routes.worked(replica)
-    lobby.answered({ exchange, traffic: this.#traffic, route: this.#asked, address: this.#visitor, replica })
+    lobby.answered({
+      exchange,
+      traffic: this.#traffic,
+      route: this.#asked,
+      address: this.#facts.address,
+      replica,
+    })
     this.#endRequest()
     if (stream === undefined) return
-    if (stream.desynced) lobby.count('desync')
     if (stream.usable && stream.client.usable) {
       stream.keeper = this
-      stream.idleSince = performance.now()
+      stream.idleSince = now
       this.#kept = stream
+      this.#keptFor = this.#facts.address
     } else if (stream.usable) stream.retire()
     else stream.forget()
   }
@@ -227,18 +241,17 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   // ── Streams ───────────────────────────────────────────────────────────────────────────────────────────
 
   /** Gives the request a stream, or lets it wait, or refuses it. False: it waits. */
-  #seek(exchange: Exchange): boolean {
+  #seek(exchange: Exchange, now: number): boolean {
     const { routes } = this.#lobby
-    const now = performance.now()
     if (this.#useKept(exchange, now)) return true
-    this.#giveBack()
+    this.#giveBack(now)
     let full: Set<ConnectedClient> | undefined
     for (;;) {
       const replica = routes.pick(this.route, full ?? this.#tried, now)
       if (replica === undefined) break
       const stream = this.#streamTo(replica, exchange, now)
       if (stream !== undefined) {
-        this.#send(exchange, stream, replica)
+        this.#send(exchange, stream, replica, now)
         return true
       }
       full ??= new Set(this.#tried)
@@ -249,22 +262,31 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
       exchange.refuse(this.#problem)
       return true
     }
-    if (this.#lobby.hold(this, this.route)) return false
+    if (this.#mayWait(exchange) && this.#lobby.hold(this, this.route)) return false
     exchange.refuse('absent')
     return true
+  }
+
+  /** Who sends no more may have gone: what may be done only once is not kept to be done for nobody. */
+  #mayWait({ head }: Exchange): boolean {
+    return !this.connection.halfClosed || SAFE.has(head.method) || this.#lobby.routes.usable(this.route)
   }
 
   /** Its last stream, if that leads where this request goes. */
   #useKept(exchange: Exchange, now: number): boolean {
     const kept = this.#kept
     if (kept === undefined || this.#tried?.has(kept.client) === true) return false
+    // Another visitor's request gets only what the pool would give it.
+    if (this.#keptFor !== this.#facts.address) return false
     const replica = this.#lobby.routes.replicaOf(this.route, kept.replica)
     if (replica === undefined || !kept.client.usable || !kept.fits(replica)) return false
     // A target closes connections that rest. What cannot be repeated does not go where it may be lost to that.
     const sure = kept.personal || isRepeatable(exchange, kept) || now - kept.idleSince < KEPT_STREAM_SURE_MS
     if (!sure) return false
+    // What the last answer may owe still would be taken for the one to this request, and that for the next visitor's.
+    if (now - kept.idleSince < kept.silenceMs) kept.shareable = false
     this.#kept = undefined
-    this.#send(exchange, kept, replica)
+    this.#send(exchange, kept, replica, now)
     return true
   }
 
@@ -291,20 +313,13 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     return new ServiceStream(stream, replica, this, shareable)
   }
 
-  #send(exchange: Exchange, stream: ServiceStream, replica: Replica<ConnectedClient>): void {
-    this.#lobby.leave(this)
+  #send(exchange: Exchange, stream: ServiceStream, replica: Replica<ConnectedClient>, now: number): void {
+    if (this.waitingSince !== undefined) this.#lobby.leave(this)
     this.#replica = replica
     this.#stream = stream
+    stream.keeper = this
     this.#lobby.routes.begin(replica)
-    exchange.use(
-      stream,
-      requestChanges(exchange, replica.offer, {
-        peer: this.address,
-        address: this.#visitor,
-        proto: 'http',
-        trusted: this.#trusted,
-      }),
-    )
+    exchange.use(stream, this.#changes.of(exchange, replica.offer, this.#facts), now)
   }
 
   /** Without addresses on a stream that others may follow on: each request says whose it is. */
@@ -344,11 +359,11 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   }
 
   /** The stream that carries nothing goes to the pool, if it may; it is no longer this visitor's. */
-  #giveBack(): void {
+  #giveBack(now = performance.now()): void {
     const kept = this.#kept
     if (kept === undefined) return
     this.#kept = undefined
-    this.#lobby.pool.put(kept, performance.now())
+    this.#lobby.pool.put(kept, now)
   }
 
   // ── Counting ──────────────────────────────────────────────────────────────────────────────────────────
@@ -356,12 +371,12 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   /** Counts the connection where its request goes. */
   #move(route: Route): Refusal | undefined {
     const counted = this.#counted
-    if (counted?.route === route && counted.address === this.#visitor) return undefined
+    if (counted?.route === route && counted.address === this.#facts.address) return undefined
     this.#uncount()
     this.route = route
-    const taken = this.#lobby.enter(this, this.#visitor, route)
+    const taken = this.#lobby.enter(this, this.#facts.address, route)
     if ('problem' in taken) return taken
-    this.#counted = { route, address: this.#visitor, seat: taken }
+    this.#counted = { route, address: this.#facts.address, seat: taken }
     return undefined
   }
 

@@ -7,7 +7,7 @@ export type Taken = { ok: true } | { ok: false; retryAfter: number }
 /** A connection that counts until it leaves. */
 export interface Seat {
   /** A second call does nothing. */
-  leave(): void
+  readonly leave: () => void
 }
 
 type RequestLimits = Pick<HttpLimits, 'requests' | 'requestBurst' | 'routeRequests' | 'routeRequestBurst'>

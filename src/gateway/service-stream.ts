@@ -1,4 +1,5 @@
 import { Upstream } from '../http/index.ts'
+import { BODILESS_SILENCE_MS } from '../limits.ts'
 import type { Stream } from '../mux/index.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
 import type { Carried, ConnectedClient } from './connected-client.ts'
@@ -34,6 +35,14 @@ export class ServiceStream extends Upstream implements Carried {
   /** Another request to this replica may go over it: same tunnel, and so the same name; same registration. */
   fits(replica: Replica<ConnectedClient>): boolean {
     return replica.tunnel === this.client && replica.offer === this.offer && this.usable
+  }
+
+  /**
+   * How long it must say nothing before another visitor's request may follow: a target that answers 204 or 304 with a
+   * body does so within a round trip, or never.
+   */
+  get silenceMs(): number {
+    return this.bodiless ? Math.max(BODILESS_SILENCE_MS, 2 * (this.client.tunnel.session.rtt ?? 0)) : 0
   }
 
   get route(): Route {

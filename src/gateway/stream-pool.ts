@@ -1,10 +1,5 @@
 import type { UpstreamKeeper } from '../http/index.ts'
-import {
-  BODILESS_SILENCE_MS,
-  REUSED_STREAM_IDLE_MS,
-  REUSED_STREAMS,
-  REUSED_STREAMS_PER_SERVICE,
-} from '../limits.ts'
+import { REUSED_STREAM_IDLE_MS, REUSED_STREAMS, REUSED_STREAMS_PER_SERVICE } from '../limits.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { Replica } from './routes.ts'
 import type { ServiceStream, StreamHolder } from './service-stream.ts'
@@ -50,9 +45,7 @@ export class StreamPool implements UpstreamKeeper {
       stream.retire()
       return
     }
-    // A target that answers 204 or 304 with a body does so within a round trip, or never.
-    const silence = stream.bodiless ? Math.max(BODILESS_SILENCE_MS, 2 * (client.tunnel.session.rtt ?? 0)) : 0
-    list.push({ stream, since: now, from: now + silence })
+    list.push({ stream, since: now, from: now + stream.silenceMs })
     this.#idle.set(client, byService.set(offer.name, list))
     this.#size++
     stream.keeper = this

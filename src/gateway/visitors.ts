@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { HttpLimits } from '../config/index.ts'
-import type { Problem, Refusal } from '../http/index.ts'
+import { PAGES, type Problem, type Refusal } from '../http/index.ts'
 import { Field, fieldText, type RequestHead } from '../http1/index.ts'
 import { CHANGES_LOGGED_BURST, CHANGES_LOGGED_PER_SECOND, VISITORS, VISITORS_PER_ADDRESS } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
@@ -237,8 +237,11 @@ export class Visitors implements HttpLobby {
       const level = status >= 500 && this.#problemLines.take(performance.now()) ? 'info' : 'debug'
       this.#options.log[level](about, `request not answered by its target: ${problem}`)
     }
-    this.#options.access?.note({
-      time: Date.now(),
+    const { access } = this.#options
+    if (access === undefined) return
+    const totalMs = performance.now() - exchange.begunAt
+    access.note({
+      time: Date.now() - totalMs,
       address,
       route,
       service: replica?.service,
@@ -251,17 +254,32 @@ export class Visitors implements HttpLobby {
       bytesIn: exchange.bytesIn,
       bytesOut: exchange.bytesOut,
       firstByteMs: exchange.firstByteAt === 0 ? undefined : exchange.firstByteAt - exchange.begunAt,
-      totalMs: performance.now() - exchange.begunAt,
+      totalMs,
       requestId,
       referer: fieldText(head.bytes, Field.referer),
       userAgent: fieldText(head.bytes, Field.userAgent),
-      error: problem,
+      error: problem ?? exchange.cut,
     })
   }
 
   malformed(problem: Problem, requestId: string, address: string): void {
     this.count(problem)
     this.#options.log.debug({ address, problem, requestId }, `no proper request: ${problem}`)
+    this.#options.access?.note({
+      time: Date.now(),
+      address,
+      route: '',
+      method: '-',
+      target: '-',
+      host: '',
+      version: '1.1',
+      status: PAGES[problem].status,
+      bytesIn: 0,
+      bytesOut: 0,
+      totalMs: 0,
+      requestId,
+      error: problem,
+    })
   }
 
   done(guest: Guest, bytes: { in: number; out: number }, code: string | undefined): void {
@@ -307,8 +325,8 @@ export class Visitors implements HttpLobby {
   async drained(ms: number): Promise<void> {
     this.#closed = true
     for (const guest of Array.from(this.#all.keys())) {
-      if (this.#waiting.since(guest) !== undefined) guest.dismiss('absent')
       guest.drain?.()
+      if (this.#waiting.since(guest) !== undefined) guest.dismiss('absent')
     }
     if (this.served === 0) return
     await new Promise<void>((resolve) => {

@@ -19,7 +19,8 @@ import { type SweepMember, sweep } from './sweep.ts'
  * has it, so that one who reads nothing costs the stream's window.
  *
  * A visitor's FIN may mean that it sends no more and waits, or that it has gone: over TCP the two look the same. One that
- * comes with the request, or within HALF_CLOSE_GRACE_MS of it, is taken for the former, any later one for the latter.
+ * comes with the request, or within HALF_CLOSE_GRACE_MS of it and before the answer, is taken for the former, any later
+ * one for the latter.
  */
 export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   readonly socket: Socket
@@ -38,8 +39,12 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   /** Came while an exchange was under way. */
   #stash: Uint8Array[] = []
   #stashBytes = 0
-  /** Since when it waits for what it waits for: a head, a next request, a last byte to leave. */
+  /** Behind the request that is being looked at, in what is being taken apart. */
+  #behind = 0
+  /** Since when it waits for what it waits for: a head, a next request, a last byte to leave, the visitor's own end. */
   #since: number
+  /** How long it waits for a next request: as the route of the last one has it. */
+  #idleMs: number
   #halfClosed = false
   #draining = false
   /** Nothing more is taken from the visitor; the last answer is on its way. */
@@ -58,6 +63,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     this.#outlet = new Outlet(socket, this)
     this.#since = performance.now()
     this.#movedAt = this.#since
+    this.#idleMs = site.limits.headMs
     socket.allowHalfOpen = true
     socket.on('data', this.#onData)
     socket.on('end', this.#onEnd)
@@ -70,7 +76,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   get halfClosed(): boolean {
-    return this.#halfClosed && this.#stashBytes === 0
+    return this.#halfClosed && this.#stashBytes === 0 && this.#behind === 0
   }
 
   get closing(): boolean {
@@ -145,7 +151,8 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   // ── From bytes to requests ────────────────────────────────────────────────────────────────────────────
 
-  #parse(chunk: Uint8Array, from: number): void {
+  /** Takes a chunk apart; `behind` are bytes of others that wait behind it. */
+  #parse(chunk: Uint8Array, from: number, behind = 0): void {
     let at = from
     while (at < chunk.length) {
       const { exchange } = this
@@ -154,7 +161,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
         const head = this.#readHead(chunk, at)
         if (head === undefined) return
         at = this.#reader.next
+        this.#behind = chunk.length - at + behind
         this.#begin(head)
+        this.#behind = 0
       } else if (!exchange.requestDone) at = exchange.take(chunk, at)
       else {
         this.#keep(at === 0 ? chunk : chunk.subarray(at))
@@ -217,7 +226,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   passed(bytes: number): void {
     this.bytesOut += bytes
     this.exchange?.passed(bytes)
-    if (this.#outlet.waiting === 0) this.#settle()
+    if (this.#outlet.waiting > 0) return
+    if (this.#ending) this.#since = performance.now()
+    this.#settle()
   }
 
   answered(): void {
@@ -241,6 +252,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const stash = this.#takeStash()
     for (const chunk of stash) this.exchange?.forward(chunk)
     if (this.#halfClosed) this.exchange?.upstream?.stream.end()
+    this.flow()
   }
 
   finished(): void {
@@ -260,20 +272,25 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const { exchange } = this
     if (exchange === undefined || !exchange.answered || this.#over) return
     if (!exchange.requestDone && !exchange.closes) return
+    const now = performance.now()
     this.exchange = undefined
-    this.#since = performance.now()
+    this.#since = now
+    this.#idleMs = exchange.limits.idleMs
     const close = exchange.closes || this.#draining || this.halfClosed
     const upstream = exchange.detach()
     if (!exchange.requestDone) upstream?.discard()
-    this.site.done(exchange)
+    this.site.done(exchange, now)
     if (close) this.#end()
     else if (this.#stashBytes > 0) this.#advance()
   }
 
   /** Looks at what came in the meantime. Its last request may have been sent with a FIN. */
   #advance(): void {
-    const stash = this.#takeStash()
-    for (const chunk of stash) this.#parse(chunk, 0)
+    let behind = this.#stashBytes
+    for (const chunk of this.#takeStash()) {
+      behind -= chunk.length
+      this.#parse(chunk, 0, behind)
+    }
     this.flow()
     if (this.#halfClosed && this.exchange === undefined) this.#end()
   }
@@ -291,15 +308,19 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   sweep(now: number): void {
     const { exchange } = this
     const { limits } = exchange ?? this.site
-    const moved =
-      this.bytesIn + this.bytesOut + (exchange?.bytesOut ?? 0) + (exchange?.upstream?.stream.bytesOut ?? 0)
+    // Who is told the end, and sends on and on, moves nothing.
+    const deaf = this.#ending || (exchange?.answered === true && exchange.closes)
+    const moved = deaf
+      ? this.bytesOut
+      : this.bytesIn + this.bytesOut + (exchange?.bytesOut ?? 0) + (exchange?.upstream?.stream.bytesOut ?? 0)
     if (moved !== this.#moved) {
       this.#moved = moved
       this.#movedAt = now
     }
     const quiet = now - this.#movedAt
     if (this.#ending) {
-      if (quiet > (this.waiting > 0 ? limits.stallMs : APOLOGY_LINGER_MS)) this.socket.destroy()
+      const late = this.waiting > 0 ? quiet > limits.stallMs : now - this.#since > APOLOGY_LINGER_MS
+      if (late) this.socket.destroy()
     } else if (exchange === undefined) this.#sweepIdle(now)
     else if (exchange.isSwitched) {
       const stalled = this.waiting > 0 || exchange.blocked
@@ -313,7 +334,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const waited = now - this.#since
     if (this.#reader.begun) {
       if (waited > limits.headMs) this.#refuse('head_timeout')
-    } else if (waited > (this.requests === 0 ? limits.headMs : limits.idleMs)) this.#end()
+    } else if (waited > this.#idleMs) this.#end()
   }
 
   #sweepExchange(exchange: Exchange, now: number, quiet: number): void {
@@ -321,15 +342,29 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (this.waiting > 0) {
       if (quiet > limits.stallMs) this.reset(stalledFor(limits.stallMs))
     } else if (!exchange.requestDone) {
-      if (exchange.blocked) {
+      if (exchange.unasked) {
+        // It waits for the target's word, which is not its own slowness.
+        this.#pace.resume(now, 0)
+        if (
+          exchange.upstream !== undefined &&
+          exchange.status === 0 &&
+          now - exchange.begunAt > limits.responseMs
+        )
+          exchange.expire('response_timeout', stalledFor(limits.responseMs))
+      } else if (exchange.blocked) {
         if (exchange.upstream !== undefined && quiet > limits.stallMs)
           exchange.expire('response_timeout', stalledFor(limits.stallMs))
-      } else if (this.#pace.tooSlow(now, exchange.bodyBytes, limits.bodyRate))
-        exchange.expire('body_timeout', stalledFor(limits.stallMs))
+      } else if (this.#lags(exchange, now, quiet)) exchange.expire('body_timeout', stalledFor(limits.stallMs))
     } else if (exchange.upstream !== undefined && exchange.status === 0) {
       if (now - Math.max(exchange.requestDoneAt, exchange.sentAt) > limits.responseMs)
         exchange.expire('response_timeout', stalledFor(limits.responseMs))
     }
+  }
+
+  /** The visitor alone delays the rest of its request. Once an answer is under way the two may be a conversation. */
+  #lags(exchange: Exchange, now: number, quiet: number): boolean {
+    if (exchange.answered) return quiet > exchange.limits.stallMs
+    return exchange.status === 0 && this.#pace.tooSlow(now, exchange.bodyBytes, exchange.limits.bodyRate)
   }
 
   // ── The end ───────────────────────────────────────────────────────────────────────────────────────────
@@ -359,8 +394,11 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
       const orderly = error === undefined && exchange.isSwitched
       const upstream = orderly ? exchange.upstream : exchange.detach()
       // Half a request, or half an answer: the target learns it by a reset.
-      if (!orderly && !(exchange.answered && exchange.requestDone && delivered)) upstream?.discard()
-      this.site.done(exchange)
+      if (!orderly && !(exchange.answered && exchange.requestDone && delivered)) {
+        exchange.cut = error?.code
+        upstream?.discard()
+      }
+      this.site.done(exchange, performance.now())
     }
     socket.off('data', this.#onData)
     if (!socket.destroyed) socket.destroy()

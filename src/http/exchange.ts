@@ -62,6 +62,8 @@ export class Exchange implements UpstreamUser {
   status = 0
   /** Why there was no answer from a target, or only part of one. */
   problem: Problem | undefined
+  /** Why its connection was gone before it was over: a code of `TunnelError`. */
+  cut: string | undefined
   /** The stream that carries it. */
   upstream: Upstream | undefined
   /** Times that it was given a stream. */
@@ -121,6 +123,11 @@ export class Exchange implements UpstreamUser {
     return !this.#answered && this.#replayBytes >= HELD_BYTES
   }
 
+  /** The visitor waits to be told to send its body. One that is told the answer instead may still send it, or not. */
+  get unasked(): boolean {
+    return this.head.expects && !this.#continued && this.#body.received === 0
+  }
+
   /** All of it that was sent is at hand, to be sent again. */
   get replayable(): boolean {
     return this.#replay !== undefined
@@ -135,6 +142,8 @@ export class Exchange implements UpstreamUser {
 
   /** Takes what belongs to the request's body; returns where the rest begins. */
   take(chunk: Uint8Array, at: number): number {
+    // It was refused, and the rest of it is for nobody.
+    if (this.#answered && this.upstream === undefined) return chunk.length
     const { bodyBytes } = this.limits
     let next: number
     try {
@@ -182,6 +191,8 @@ export class Exchange implements UpstreamUser {
   detach(): Upstream | undefined {
     const { upstream } = this
     this.upstream = undefined
+    // What has not left never will: its stream has the whole window again.
+    upstream?.stream.consume(this.#owed)
     this.#owed = 0
     upstream?.release()
     return upstream
@@ -190,10 +201,10 @@ export class Exchange implements UpstreamUser {
   // ── The site speaks ───────────────────────────────────────────────────────────────────────────────────
 
   /** Sends the request by this stream, all that has come of it, and its answer to the visitor. */
-  use(upstream: Upstream, changes: RequestChanges): void {
+  use(upstream: Upstream, changes: RequestChanges, now: number = performance.now()): void {
     this.upstream = upstream
     this.tries++
-    this.sentAt = performance.now()
+    this.sentAt = now
     upstream.begin(this, this.head)
     const { stream } = upstream
     let room = stream.write(writeRequest(this.head, changes))
@@ -226,6 +237,8 @@ export class Exchange implements UpstreamUser {
 
   /** It is no proper request after all. */
   fault(fault: HttpFault): void {
+    // Where the next request begins is not known any more.
+    this.#close = true
     this.#giveUp(problemOf(fault), fault, fault.message)
   }
 
@@ -269,7 +282,7 @@ export class Exchange implements UpstreamUser {
       response.framing === 'close' ||
       // What follows such a request is not known to be another one.
       head.upgrade !== undefined ||
-      (!this.#requestDone && (response.close || this.#unasked))
+      (!this.#requestDone && (response.close || this.unasked))
     this.#out(writeResponse(response, { close: this.#close, dechunked: head.version === '1.0' }))
   }
 
@@ -306,11 +319,6 @@ export class Exchange implements UpstreamUser {
   }
 
   // ── What both lead to ─────────────────────────────────────────────────────────────────────────────────
-
-  /** The visitor waits to be told to send its body, and was told the answer instead: whether it still sends it is open. */
-  get #unasked(): boolean {
-    return this.head.expects && !this.#continued && this.#body.received === 0
-  }
 
   #send(piece: Uint8Array): void {
     if (this.#replay !== undefined) {
@@ -350,7 +358,7 @@ export class Exchange implements UpstreamUser {
   /** An answer that has not begun is refused, one that has is cut; after a whole one there is only an end to make. */
   #giveUp(problem: Problem, reason: TunnelError, detail?: string): void {
     this.#dropUpstream()
-    this.#close = true
+    this.#close ||= !this.#requestDone
     if (this.#answered) this.#host.answered()
     else if (this.status === 0) this.refuse(problem, detail === undefined ? {} : { detail })
     else this.#break(problem, reason)

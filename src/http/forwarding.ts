@@ -22,13 +22,19 @@ export function forwardingFields(
   head: RequestHead,
   requestId: string,
   visitor: VisitorFacts,
-): { added: string; keepForwarding: boolean; dropped: ReadonlySet<string> | undefined } {
+): {
+  added: string
+  requestId: string | undefined
+  keepForwarding: boolean
+  dropped: ReadonlySet<string> | undefined
+} {
   const { peer, proto, trusted } = visitor
-  const id = head.requestId === undefined ? `X-Request-Id: ${requestId}\r\n` : ''
-  if (trusted) return { added: `${fromProxy(head, visitor)}${id}`, keepForwarding: true, dropped: REPLACED }
+  const id = head.requestId === undefined ? requestId : undefined
+  if (trusted)
+    return { added: fromProxy(head, visitor), requestId: id, keepForwarding: true, dropped: REPLACED }
   const who = peer === '' ? '' : `X-Forwarded-For: ${peer}\r\nX-Real-IP: ${peer}\r\n`
-  const added = `${who}X-Forwarded-Proto: ${proto}\r\nX-Forwarded-Host: ${head.hostText}\r\n${id}`
-  return { added, keepForwarding: false, dropped: undefined }
+  const added = `${who}X-Forwarded-Proto: ${proto}\r\nX-Forwarded-Host: ${head.hostText}\r\n`
+  return { added, requestId: id, keepForwarding: false, dropped: undefined }
 }
 
 function fromProxy({ bytes, hostText }: RequestHead, { peer, address, proto }: VisitorFacts): string {

@@ -40,7 +40,7 @@ export interface HttpSite {
   readonly limits: ExchangeLimits
   /** A request's head is whole. Sets what the exchange needs (`limits`, `meter`); a refusal ends it. */
   begin(exchange: Exchange): Refusal | undefined
-  /** The exchange needs a stream: `exchange.use` gives it one, `exchange.refuse` says why not, now or later. */
+  /** The exchange has begun and needs a stream: `exchange.use` gives it one, `exchange.refuse` says why not, now or later. */
   seek(exchange: Exchange): void
   /**
    * The stream was lost before any byte of a response came. Leads to `use` or `refuse`, as `seek` does; the same request
@@ -51,9 +51,9 @@ export interface HttpSite {
   left(exchange: Exchange): boolean
   /**
    * The exchange is over, whatever its end. The stream that it had last is the site's again: if it is `usable` another request
-   * may follow on it, else it has ended already. Called before the next request of the connection is looked at.
+   * may follow on it, else it has ended already. Called before the next request of the connection is looked at. `now` is in ms.
    */
-  done(exchange: Exchange): void
+  done(exchange: Exchange, now: number): void
   /** Bytes came that are no request; the visitor has been told, its connection ends. */
   malformed(problem: Problem, requestId: string): void
   /** The connection is over. An exchange that was under way has been `done` before. */

@@ -28,7 +28,7 @@ export interface UpstreamUser {
   drained(): void
 }
 
-/** Who has an upstream that carries nothing. */
+/** Who has an upstream that carries nothing, or a request whose answer is whole. */
 export interface UpstreamKeeper {
   /** It has ended, was reset, or spoke without being asked: it is over, and has been reset. */
   gone(upstream: Upstream, why: 'ended' | 'reset' | 'desync'): void
@@ -47,14 +47,12 @@ export class Upstream implements StreamSink, IdleMember {
   shareable: boolean
   /** It logged somebody in: it stays with its visitor. */
   personal = false
-  /** Whoever is told of its end while it carries nothing. */
+  /** Whoever is told of its end while it carries nothing, and of bytes that nobody had asked for. */
   keeper: UpstreamKeeper | undefined
   /** When its last answer was whole. Set by its keeper. */
   idleSince = 0
   /** Requests that it has carried. */
   requests = 0
-  /** It spoke without being asked before its user had let go of it: no keeper was told. */
-  desynced = false
   /** The last answer was a 204 or 304: some targets send a body with those, a moment later. */
   bodiless = false
 
@@ -92,7 +90,6 @@ export class Upstream implements StreamSink, IdleMember {
 
   /** Carries a request from now on; whoever begins writes it to the stream. */
   begin(user: UpstreamUser, head: RequestHead): void {
-    this.keeper = undefined
     this.#user = user
     this.#head = head
     this.#body = undefined
@@ -177,7 +174,8 @@ export class Upstream implements StreamSink, IdleMember {
     this.#persistent = false
     if (this.#closing) idleSweep.forget(this)
     else if (user === undefined) this.#gone('reset')
-    else if (!this.#responded) this.#fail(user, reason)
+    else if (this.#responded) user.drained()
+    else this.#fail(user, reason)
   }
 
   drain(): void {
@@ -256,8 +254,9 @@ export class Upstream implements StreamSink, IdleMember {
     this.shareable = false
     this.stream.reset()
     this.keeper = undefined
-    if (keeper === undefined) this.desynced ||= why === 'desync'
-    else keeper.gone(this, why)
+    // Nothing that its user still has for it is wanted.
+    this.#user?.drained()
+    keeper?.gone(this, why)
   }
 
   #fail(user: UpstreamUser, reason: TunnelError): void {

@@ -8,8 +8,10 @@ import { contentLength, latin1 } from './values.ts'
 
 /** What is changed in a request's head besides what must be. */
 export interface RequestChanges {
-  /** Lines that are added, each with its CRLF: ours come last, and stand alone. */
-  readonly added: string
+  /** Lines that are added, each with its CRLF: ours come last, and stand alone. As bytes where many requests have the same. */
+  readonly added: string | Uint8Array
+  /** And one more: its X-Request-Id. */
+  readonly requestId?: string | undefined
   /** Names of further fields to drop, lower case: those that `added` sets. */
   readonly dropped?: ReadonlySet<string> | undefined
   /** What a proxy in front says of the visitor is believed, and passed on. `added` must not say it then. */
@@ -28,11 +30,18 @@ export interface RequestChanges {
 export function writeRequest(head: RequestHead, changes: RequestChanges): Buffer {
   const scanner = rescan(head.bytes)
   const { bytes } = head
-  const added = oneByte(changes.added)
+  const added =
+    typeof changes.added === 'string' ? Buffer.from(oneByte(changes.added), 'latin1') : changes.added
+  const { requestId } = changes
   const host = changes.host === undefined ? undefined : oneByte(changes.host)
   const out = new Run(
     bytes,
-    scanner.end + added.length + 128 + (host?.length ?? 0) + (changes.target?.length ?? 0),
+    scanner.end +
+      added.length +
+      128 +
+      (requestId?.length ?? 0) +
+      (host?.length ?? 0) +
+      (changes.target?.length ?? 0),
   )
   if (head.absolute || head.version !== '1.1' || changes.target !== undefined) {
     out.text(`${head.method} ${changes.target ?? head.target} HTTP/1.1\r\n`)
@@ -58,11 +67,20 @@ export function writeRequest(head: RequestHead, changes: RequestChanges): Buffer
       out.skip(scanner, field)
   }
   out.upTo(scanner.end - 2)
-  const framing = head.framing === 'chunked' ? CHUNKED : ''
-  const upgrade = head.upgrade === undefined ? '' : upgradeLines(head.upgrade)
-  out.text(`${framing}${upgrade}${added}\r\n`)
+  if (head.framing === 'chunked') out.text(CHUNKED)
+  if (head.upgrade !== undefined) out.text(upgradeLines(head.upgrade))
+  out.add(added)
+  if (requestId !== undefined) {
+    out.add(REQUEST_ID)
+    out.text(requestId)
+    out.add(CRLF)
+  }
+  out.add(CRLF)
   return out.done()
 }
+
+const REQUEST_ID = Buffer.from('X-Request-Id: ', 'latin1')
+const CRLF = Buffer.from('\r\n', 'latin1')
 
 const CHUNKED = 'Transfer-Encoding: chunked\r\n'
 
@@ -135,7 +153,8 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
   const framing = head.framing === 'chunked' && changes.dechunked !== true ? CHUNKED : ''
   const connection =
     head.upgrade !== undefined ? upgradeLines(head.upgrade) : close ? 'Connection: close\r\n' : ''
-  out.text(`${framing}${connection}\r\n`)
+  out.text(`${framing}${connection}`)
+  out.add(CRLF)
   return out.done()
 }
 
@@ -205,8 +224,13 @@ class Run {
     this.#out = Buffer.allocUnsafe(size)
   }
 
+  add(bytes: Uint8Array): void {
+    this.#out.set(bytes, this.#at)
+    this.#at += bytes.length
+  }
+
   text(text: string): void {
-    this.#at += this.#out.write(text, this.#at, 'latin1')
+    if (text !== '') this.#at += this.#out.write(text, this.#at, 'latin1')
   }
 
   /** What is copied next begins here. */

@@ -35,7 +35,9 @@ export class Backlog {
       return
     }
     if (used + length > tail.length) {
-      const joined = Buffer.allocUnsafeSlow(SPLICE_COPY_BYTES)
+      // A head and a short body, which is most of what is joined, fit in a piece of Node's pool; memory of its own costs more
+      // than the copy. No more than one such piece waits: what outgrows it gets its own.
+      const joined = Buffer.allocUnsafe(used + length > POOLED_BYTES ? SPLICE_COPY_BYTES : POOLED_BYTES)
       joined.set(tail)
       this.#tail = joined
     }
@@ -45,6 +47,13 @@ export class Backlog {
 
   /** Moves whole chunks to `out`, at least one and no more than `budget` bytes after that; returns their bytes. */
   take(out: Uint8Array[], budget: number): number {
+    // Nearly always: a short piece that came since the last time.
+    if (this.#tail !== undefined && this.#chunks.length === 0) {
+      const length = this.#used
+      out.push(this.#cutTail(this.#tail))
+      this.bytes = 0
+      return length
+    }
     this.#seal()
     let taken = 0
     while (this.#head < this.#chunks.length) {
@@ -65,20 +74,26 @@ export class Backlog {
 
   clear(): void {
     this.bytes = 0
-    this.#chunks = []
+    if (this.#chunks.length > 0) this.#chunks = []
     this.#head = 0
     this.#tail = undefined
     this.#used = 0
   }
 
   #seal(): void {
-    const tail = this.#tail
-    if (tail === undefined) return
-    this.#chunks.push(tail.length === this.#used ? tail : tail.subarray(0, this.#used))
+    if (this.#tail !== undefined) this.#chunks.push(this.#cutTail(this.#tail))
+  }
+
+  #cutTail(tail: Uint8Array): Uint8Array {
+    const used = this.#used
     this.#tail = undefined
     this.#used = 0
+    return tail.length === used ? tail : tail.subarray(0, used)
   }
 }
 
 /** Stands where a taken chunk was, so that it is not kept alive. */
 const NOTHING = new Uint8Array(0)
+
+/** Of Node's pool, for a joined chunk that is no longer. */
+const POOLED_BYTES = 1_024

@@ -297,7 +297,7 @@ describe('gateway.toml', () => {
       '[listen]admin_token_file',
       '[listen]ports',
       ...limits.map((key) => `[limits]${key}`),
-      ...limits.map((key) => `[route.NAME]${key}`),
+      ...limits.filter((key) => key !== 'head_timeout').map((key) => `[route.NAME]${key}`),
       '[log]access',
       '[log]address',
       '[log]query',

@@ -17,3 +17,13 @@ test('limits are made once, and those of all other routes are one object', () =>
   expect(of.of('app.example.com/api')).toBe(of.of('app.example.com/api'))
   expect(of.of('default')).toBe(of.of('whatever.example/'))
 })
+
+test('before a route is known a head may be as large as any route takes', () => {
+  const large = new Map([
+    ['a.example.com/', { headBytes: 2 * limits.headBytes }],
+    ['b.example.com/', { headBytes: 1_024 }],
+  ])
+  const of = new LimitsOf({ limits, routeLimits: large })
+  expect(of.of(undefined)).toEqual({ ...limits, headBytes: 2 * limits.headBytes })
+  expect(of.of('default')).toEqual(limits)
+})

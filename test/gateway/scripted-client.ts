@@ -132,7 +132,11 @@ export class Carried implements StreamSink {
   }
 
   async received(text: string): Promise<void> {
-    await this.#arrived.find(() => this.text.includes(text))
+    await this.until((all) => all.includes(text))
+  }
+
+  async until(fits: (text: string) => boolean): Promise<void> {
+    while (!fits(this.text)) await this.#arrived.at(this.#arrived.all.length)
   }
 
   write(text: string | Uint8Array): void {

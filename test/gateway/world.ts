@@ -86,11 +86,22 @@ export class World {
     return openState(path)
   }
 
-  async gateway(changes: Partial<GatewaySettings> = {}, given?: State): Promise<Running> {
+  async gateway(
+    changes: Partial<GatewaySettings> = {},
+    given?: State,
+    access?: (text: string, done: () => void) => void,
+  ): Promise<Running> {
     const state = given ?? (await this.folder())
     const { log, lines } = recordingLog()
     const identity = await identityIn(state, 'gateway')
-    const gateway = await startGateway({ settings: settings(changes), state, identity, version: '0', log })
+    const gateway = await startGateway({
+      settings: settings(changes),
+      state,
+      identity,
+      version: '0',
+      log,
+      ...(access === undefined ? {} : { access }),
+    })
     this.later(() => gateway.close())
     const { host, port } = gateway.clients
     return { gateway, state, lines, address: `${host}:${port}`, http: gateway.visitors.port }
