@@ -266,7 +266,8 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   reset(reason: TunnelError): void {
     if (this.#over) return
-    // What was written before goes before it.
+    // What was written before goes before it, and nothing comes of its leaving: after an end it could not be reset.
+    this.#ending = true
     this.#outlet.flush()
     resetSocket(this.socket)
     this.#finish(reason)
