@@ -3,11 +3,12 @@ import type { Socket } from 'node:net'
 /**
  * Ends `socket` so that its other side sees a reset and not an end, wherever the kernel can say so: RST on
  * TCP. A unix socket knows no reset and is destroyed, as is one that is not connected yet: Node would wait
- * for the connection in order to reset it. Does nothing to a destroyed socket.
+ * for the connection in order to reset it. So is one whose end is on its way: Node's reset fails there (EINVAL from
+ * libuv), and the descriptor is never closed. Does nothing to a destroyed socket.
  */
 export function resetSocket(socket: Socket): void {
   if (socket.destroyed) return
-  if (socket.connecting) {
+  if (socket.connecting || (socket.writableEnded && !socket.writableFinished)) {
     socket.destroy()
     return
   }

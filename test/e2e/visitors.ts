@@ -14,6 +14,12 @@ import type { Closable } from './world.ts'
 /** How a connection ended: `end` in order, in both directions; `reset` otherwise. */
 export type Ending = 'end' | 'reset'
 
+/** Bytes and a reset that come together are bytes and an end to Node; an empty write then fails. */
+export function askWhetherReset(socket: Socket, answer: (error?: Error | null) => void = () => {}): void {
+  if (socket.writable) socket.write(Buffer.alloc(0), answer)
+  else answer()
+}
+
 /** One visitor's connection, half-open like any TCP connection. */
 export class Visitor {
   readonly socket: Socket
@@ -37,6 +43,7 @@ export class Visitor {
   constructor(socket: Socket) {
     this.socket = socket
     this.ended = new Promise((resolve) => socket.once('end', resolve))
+    socket.once('end', () => askWhetherReset(socket))
     this.closed = new Promise((resolve) => {
       let failed = false
       socket.on('error', () => {

@@ -65,6 +65,19 @@ describe('an answer that breaks off', () => {
     expect(proxy.site.ended.all[0]).toMatchObject({ status: 200, problem })
   })
 
+  test('as soon as it has begun resets the visitor and does not end it first: after an end there is no reset', async () => {
+    const proxy = await world.start()
+    const { visit, far } = await proxy.asked(GET)
+    visit.stays = true
+    const failed = new Promise((resolve) => visit.socket.once('error', resolve))
+    // What came together with a reset is followed by an end here; only a write tells.
+    visit.socket.once('end', () => visit.socket.write(Buffer.alloc(0)))
+    far.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf')
+    far.stream.end()
+    expect(await failed).toMatchObject({ code: 'ECONNRESET' })
+    expect(visit.text).toContain('half')
+  })
+
   test('in its head is a 502', async () => {
     const proxy = await world.start()
     const { visit, far } = await proxy.asked(GET)
