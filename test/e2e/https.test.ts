@@ -32,19 +32,8 @@ async function webServer(name: string): Promise<number> {
 async function curl(url: string, port: number, ...more: string[]): Promise<string> {
   const { host } = new URL(url)
   const name = host.replace(/:\d+$/, '')
-  const { stdout } = await run('curl', [
-    ...[
-      '--silent',
-      '--show-error',
-      '--insecure',
-      '--max-time',
-      '20',
-      '--resolve',
-      `${name}:${port}:127.0.0.1`,
-    ],
-    ...more,
-    url,
-  ])
+  const believing = ['--silent', '--show-error', '--insecure', '--max-time', '20']
+  const { stdout } = await run('curl', [...believing, '--resolve', `${name}:${port}:127.0.0.1`, ...more, url])
   return stdout
 }
 
