@@ -17,7 +17,7 @@ export type Ending = 'end' | 'reset'
 /** Bytes and a reset that come together are bytes and an end to Node; an empty write then fails. */
 export function askWhetherReset(socket: Socket, answer: (error?: Error | null) => void = () => {}): void {
   if (socket.writable) socket.write(Buffer.alloc(0), answer)
-  else answer()
+  else answer(socket.errored)
 }
 
 /** One visitor's connection, half-open like any TCP connection. */

@@ -6,7 +6,8 @@ import { askWhetherReset } from './visitors.ts'
 
 export const Opcode = { text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
 
-export interface Frame {
+/** A message, whole: browsers send large ones in several frames. */
+export interface Message {
   opcode: number
   payload: Buffer
 }
@@ -27,18 +28,28 @@ export function frame(opcode: number, payload: string | Uint8Array, masked: bool
   return Buffer.concat([head, mask, xored(content, mask)])
 }
 
-/** Frames out of bytes, however they come. */
-export class FrameReader {
+/** Messages out of bytes, however they come. */
+export class MessageReader {
   #waiting = Buffer.alloc(0)
+  /** Of the message that goes on. */
+  #begun: Message | undefined
 
-  push(chunk: Uint8Array): Frame[] {
+  push(chunk: Uint8Array): Message[] {
     this.#waiting = Buffer.concat([this.#waiting, chunk])
-    const frames: Frame[] = []
-    for (let next = this.#take(); next !== undefined; next = this.#take()) frames.push(next)
-    return frames
+    const messages: Message[] = []
+    for (let next = this.#take(); next !== undefined; next = this.#take()) {
+      // Of several frames only the first says what it is, and only the last that it is.
+      const { opcode, payload } =
+        next.opcode === 0 && this.#begun !== undefined
+          ? { opcode: this.#begun.opcode, payload: Buffer.concat([this.#begun.payload, next.payload]) }
+          : next
+      if (next.last) messages.push({ opcode, payload })
+      if (opcode < Opcode.close) this.#begun = next.last ? undefined : { opcode, payload }
+    }
+    return messages
   }
 
-  #take(): Frame | undefined {
+  #take(): (Message & { last: boolean }) | undefined {
     const bytes = this.#waiting
     if (bytes.length < 2) return undefined
     const [first = 0, second = 0] = bytes
@@ -51,6 +62,7 @@ export class FrameReader {
     const content = bytes.subarray(start, start + length)
     this.#waiting = bytes.subarray(start + length)
     return {
+      last: first >= 128,
       opcode: first & 15,
       payload: masked ? xored(content, bytes.subarray(start - 4, start)) : Buffer.from(content),
     }
@@ -63,7 +75,7 @@ export function acceptOf(key: string): string {
 }
 
 /** Takes the connection of an `upgrade` over: the answer and `first` leave in one write, and each message comes back. */
-export function echoFrames(request: IncomingMessage, socket: Socket, first?: string): void {
+export function echoMessages(request: IncomingMessage, socket: Socket, first?: string): void {
   const key = request.headers['sec-websocket-key'] ?? ''
   const answer = [
     'HTTP/1.1 101 Switching Protocols',
@@ -75,7 +87,7 @@ export function echoFrames(request: IncomingMessage, socket: Socket, first?: str
   ].join('\r\n')
   const greeting = first === undefined ? Buffer.alloc(0) : frame(Opcode.text, first, false)
   socket.write(Buffer.concat([Buffer.from(answer), greeting]))
-  const reader = new FrameReader()
+  const reader = new MessageReader()
   socket.on('error', () => undefined)
   socket.on('end', () => askWhetherReset(socket, () => socket.end()))
   socket.on('data', (chunk: Buffer) => {
