@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
 import { HeadReader, HttpFault, RequestHead } from '../http1/index.ts'
 import { APOLOGY_LINGER_MS, HALF_CLOSE_GRACE_MS, HALF_CLOSED_MS, HELD_BYTES } from '../limits.ts'
-import { askWhetherReset, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
+import { askWhetherReset, Backlog, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
 import { BodyPace } from './body-pace.ts'
 import { Exchange, type ExchangeHost } from './exchange.ts'
 import { type Problem, page, problemOf } from './pages.ts'
@@ -37,8 +37,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   /** Of the last request: most of a connection's ask the same host. */
   #last: { hostText: string; host: string } | undefined
   /** Came while an exchange was under way. */
-  #stash: Uint8Array[] = []
-  #stashBytes = 0
+  readonly #stash = new Backlog()
   /** Behind the request that is being looked at, in what is being taken apart. */
   #behind = 0
   /** Since when it waits for what it waits for: a head, a next request, a last byte to leave, the visitor's own end. */
@@ -76,7 +75,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   get halfClosed(): boolean {
-    return this.#halfClosed && this.#stashBytes === 0 && this.#behind === 0
+    return this.#halfClosed && this.#stash.bytes === 0 && this.#behind === 0
   }
 
   get closing(): boolean {
@@ -205,7 +204,6 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   #keep(chunk: Uint8Array): void {
     this.#stash.push(chunk)
-    this.#stashBytes += chunk.length
     this.flow()
   }
 
@@ -237,7 +235,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   flow(): void {
     const { exchange } = this
-    const full = !this.#ending && (this.#stashBytes >= HELD_BYTES || exchange?.blocked === true)
+    const full = !this.#ending && (this.#stash.bytes >= HELD_BYTES || exchange?.blocked === true)
     if (full === this.#paused) return
     this.#paused = full
     if (full) this.socket.pause()
@@ -281,12 +279,12 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (!exchange.requestDone) upstream?.discard()
     this.site.done(exchange, now)
     if (close) this.#end()
-    else if (this.#stashBytes > 0) this.#advance()
+    else if (this.#stash.bytes > 0) this.#advance()
   }
 
   /** Looks at what came in the meantime. Its last request may have been sent with a FIN. */
   #advance(): void {
-    let behind = this.#stashBytes
+    let behind = this.#stash.bytes
     for (const chunk of this.#takeStash()) {
       behind -= chunk.length
       this.#parse(chunk, 0, behind)
@@ -296,10 +294,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   #takeStash(): Uint8Array[] {
-    const stash = this.#stash
-    this.#stash = []
-    this.#stashBytes = 0
-    return stash
+    const chunks: Uint8Array[] = []
+    if (this.#stash.bytes > 0) this.#stash.take(chunks, Number.POSITIVE_INFINITY)
+    return chunks
   }
 
   // ── Time ──────────────────────────────────────────────────────────────────────────────────────────────

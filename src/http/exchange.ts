@@ -12,6 +12,8 @@ import {
   writeResponse,
 } from '../http1/index.ts'
 import { HELD_BYTES, REPLAY_BYTES } from '../limits.ts'
+import type { Stream } from '../mux/index.ts'
+import { Backlog } from '../net/index.ts'
 import { PAGES, type Problem, page, problemOf } from './pages.ts'
 import type { ExchangeLimits, HttpSite, Meter } from './site.ts'
 import type { Upstream, UpstreamUser } from './upstream.ts'
@@ -77,9 +79,10 @@ export class Exchange implements UpstreamUser {
   #switched = false
   #continued = false
   #blocked = false
-  /** Body as it goes to the stream, while it may have to be sent again; undefined once it is too much. */
-  #replay: Uint8Array[] | undefined = []
-  #replayBytes = 0
+  /** All that was sent is at hand, until it is too much or the answer has begun. */
+  #replayable = true
+  /** That, but for the head: as it goes to the stream, and joined, since a body may come in pieces of a byte. */
+  #replay: Backlog | undefined
   /** Received from the stream and not consumed: what it became has not left. */
   #owed = 0
   /** The answer, framed by the close of the connection, or told so. */
@@ -120,7 +123,7 @@ export class Exchange implements UpstreamUser {
   /** The visitor's bytes cannot be passed on just now. */
   get blocked(): boolean {
     if (this.upstream !== undefined) return this.#blocked
-    return !this.#answered && this.#replayBytes >= HELD_BYTES
+    return !this.#answered && (this.#replay?.bytes ?? 0) >= HELD_BYTES
   }
 
   /** The visitor waits to be told to send its body. One that is told the answer instead may still send it, or not. */
@@ -130,7 +133,7 @@ export class Exchange implements UpstreamUser {
 
   /** All of it that was sent is at hand, to be sent again. */
   get replayable(): boolean {
-    return this.#replay !== undefined
+    return this.#replayable
   }
 
   /** Bytes of the body so far. */
@@ -208,8 +211,8 @@ export class Exchange implements UpstreamUser {
     upstream.begin(this, this.head)
     const { stream } = upstream
     let room = stream.write(writeRequest(this.head, changes))
-    for (const piece of this.#replay ?? []) room = stream.write(piece)
-    this.#forgetReplay()
+    if (this.#replay !== undefined) room = this.#sendAgain(stream, this.#replay)
+    if ((this.#replay?.bytes ?? 0) > REPLAY_BYTES) this.#forgetReplay()
     this.#blocked = !room
     this.#host.flow()
   }
@@ -268,7 +271,7 @@ export class Exchange implements UpstreamUser {
     const host = this.#host
     this.status = response.status
     this.firstByteAt = performance.now()
-    this.#replay = undefined
+    this.#forgetReplay()
     if (response.upgrade !== undefined) {
       this.#switched = true
       this.#out(writeResponse(response, { close: false }))
@@ -321,17 +324,29 @@ export class Exchange implements UpstreamUser {
   // ── What both lead to ─────────────────────────────────────────────────────────────────────────────────
 
   #send(piece: Uint8Array): void {
-    if (this.#replay !== undefined) {
+    if (this.#replayable) {
+      this.#replay ??= new Backlog()
       this.#replay.push(piece)
-      this.#replayBytes += piece.length
-      this.#forgetReplay()
+      if (this.upstream !== undefined && this.#replay.bytes > REPLAY_BYTES) this.#forgetReplay()
     }
     // An answer that came before the request's end, and whose stream is gone: the rest is for nobody.
     if (this.upstream?.stream.write(piece) === false) this.#blocked = true
   }
 
   #forgetReplay(): void {
-    if (this.upstream !== undefined && this.#replayBytes > REPLAY_BYTES) this.#replay = undefined
+    this.#replayable = false
+    this.#replay = undefined
+  }
+
+  /** What has come of the body, which stays at hand. False: the stream wants no more for now. */
+  #sendAgain(stream: Stream, replay: Backlog): boolean {
+    const chunks: Uint8Array[] = []
+    replay.take(chunks, Number.POSITIVE_INFINITY)
+    // Whole before the first write: that may end this stream, and have the request sent by another.
+    for (const chunk of chunks) replay.push(chunk)
+    let room = true
+    for (const chunk of chunks) room = stream.write(chunk)
+    return room
   }
 
   #out(chunk: Uint8Array): void {
@@ -342,7 +357,7 @@ export class Exchange implements UpstreamUser {
 
   #finish(): void {
     this.#answered = true
-    this.#replay = undefined
+    this.#forgetReplay()
     // The rest of a request is taken, so that the answer is read; but only where it is sure to come, and to end.
     if (this.upstream === undefined || this.upstream.stream.closed) this.#close ||= !this.#requestDone
     this.#host.answered()

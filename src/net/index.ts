@@ -12,6 +12,7 @@ export {
   ownAddresses,
   plainAddress,
 } from './address.ts'
+export { Backlog } from './backlog.ts'
 export {
   descriptorLimit,
   descriptorsForVisitors,
