@@ -1,5 +1,5 @@
 import { type Exchange, forwardingFields, type VisitorFacts } from '../http/index.ts'
-import { type RequestChanges, stripPath } from '../http1/index.ts'
+import { plainName, type RequestChanges, stripPath } from '../http1/index.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
 
 type Changes = { -readonly [Key in keyof RequestChanges]: RequestChanges[Key] }
@@ -41,7 +41,7 @@ function requestChanges(
     return changes
   }
   const headers = rewrite.headers ?? []
-  const names = headers.map(([name]) => name.toLowerCase())
+  const names = headers.map(([name]) => plainName(name))
   // The service's own come last: nobody can say them in its place.
   const own = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')
   changes.added = Buffer.from(lines + own, 'latin1')

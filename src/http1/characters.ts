@@ -3,6 +3,8 @@
  * RFC 9112, section 3.2 (targets).
  */
 
+export const HYPHEN = 0x2d
+
 const TOKEN_MARKS = "!#$%&'*+-.^_`|~"
 
 function table(fill: (byte: number) => number): Uint8Array {
@@ -14,14 +16,14 @@ function isAlphanumeric(byte: number): boolean {
 }
 
 /**
- * A byte of a field name in the form in which names are compared: lower case, `_` as `-`; 0 for what no name holds.
- * Some targets read `Content_Length` as `Content-Length`, so to us the two are one name.
+ * A byte of a field name in the form in which names are compared: lower case, every mark as `-`; 0 for what no name holds.
+ * What speaks CGI makes one variable of `X-Real-IP` and `X_Real_IP`, and lighttpd of `X.Real.IP` too, so to us they are one
+ * name.
  */
 export const NAME = table((byte) => {
   const character = String.fromCharCode(byte)
-  if (character === '_') return 0x2d
   if (isAlphanumeric(byte)) return character.toLowerCase().charCodeAt(0)
-  return byte < 0x80 && TOKEN_MARKS.includes(character) ? byte : 0
+  return byte < 0x80 && TOKEN_MARKS.includes(character) ? HYPHEN : 0
 })
 
 /** 1 for what a field value, a reason phrase or a chunk extension may hold: visible ASCII, space, tab, and bytes over 0x7f. */
@@ -43,4 +45,3 @@ export const CR = 0x0d
 export const SPACE = 0x20
 export const COLON = 0x3a
 export const SEMICOLON = 0x3b
-export const UNDERSCORE = 0x5f

@@ -29,7 +29,7 @@ export const Field = {
   referer: 18,
   userAgent: 19,
   trailer: 20,
-  /** A name of these that was written with `_`, and that some target may take for the real one: never passed on. */
+  /** A name of these that was written with `_` or the like, and that some target may take for the real one: never passed on. */
   disguised: 21,
 } as const
 export type FieldId = (typeof Field)[keyof typeof Field]
@@ -83,7 +83,7 @@ function placeOf(length: number, first: number): number {
 
 const FORWARDED = new TextEncoder().encode('x-forwarded-')
 
-/** What the name in `bytes` from `start` to `end` is, in any case, and with `_` where there is a hyphen. */
+/** What the name in `bytes` from `start` to `end` is, in any case, and with `_` or another mark where there is a hyphen. */
 export function fieldId(bytes: Uint8Array, start: number, end: number): FieldId {
   const length = end - start
   if (length <= LONGEST) {
@@ -100,6 +100,11 @@ function begins(bytes: Uint8Array, start: number, name: Uint8Array): boolean {
   for (let index = 0; index < name.length; index++)
     if (NAME[bytes[start + index] as number] !== name[index]) return false
   return true
+}
+
+/** A name in the form in which names are compared: see `NAME`. */
+export function plainName(name: string): string {
+  return name.toLowerCase().replaceAll(/[^a-z0-9]/g, '-')
 }
 
 /** True for fields that say who the visitor is. Only from a trusted proxy are they believed. */

@@ -2,7 +2,7 @@ import { HTTP_METHOD_CHARACTERS } from '../limits.ts'
 import { NAME, SPACE, TARGET } from './characters.ts'
 import { bad, HttpFault } from './fault.ts'
 import { normalizeHost } from './host.ts'
-import { Field } from './names.ts'
+import { Field, plainName } from './names.ts'
 import type { HeadScanner } from './scanner.ts'
 import { contentLength, isText, latin1, tokensOf, trimmed } from './values.ts'
 
@@ -45,7 +45,7 @@ export class RequestHead {
   readonly close: boolean
   /** NTLM or Negotiate, which log in a connection and not a request. */
   readonly connectionLogin: boolean
-  /** `X-Request-Id`, if there is one of the form that is kept. */
+  /** `X-Request-Id`, if there is one of the form that is kept, and it is meant for more than this connection. */
   readonly requestId: string | undefined
   /** Names that `Connection` nominates, lower case, besides those that are dropped anyway. */
   readonly nominated: readonly string[]
@@ -110,8 +110,6 @@ export class RequestHead {
       }
     }
     this.connectionLogin = connectionLogin
-    this.requestId = requestIds === 1 && REQUEST_ID.test(requestId ?? '') ? requestId : undefined
-
     if (hostField < 0) throw bad('no Host field')
     const hostStart = scanner.valueStart(hostField)
     const hostEnd = scanner.valueEnd(hostField)
@@ -154,6 +152,9 @@ export class RequestHead {
     const tokens = tokensOf(bytes, scanner, connections, connectionField)
     this.nominated = tokens.others
     if (tokens.others.length > 0) checkNominated(tokens.others)
+    const keeps =
+      requestIds === 1 && REQUEST_ID.test(requestId ?? '') && !tokens.others.includes('x-request-id')
+    this.requestId = keeps ? requestId : undefined
     this.close = http10 || tokens.close
     const upgrade =
       upgradeField < 0 || !tokens.upgrade || http10
@@ -277,7 +278,7 @@ const NEVER_NOMINATED =
 
 function checkNominated(names: readonly string[]): void {
   for (const name of names) {
-    if (NEVER_NOMINATED.test(name.replaceAll('_', '-')))
+    if (NEVER_NOMINATED.test(plainName(name)))
       throw bad('Connection names a field that is not for this connection alone')
   }
 }

@@ -1,5 +1,5 @@
 import { bad } from './fault.ts'
-import { Field } from './names.ts'
+import { Field, plainName } from './names.ts'
 import { isConnectionLogin } from './request.ts'
 import type { HeadScanner } from './scanner.ts'
 import { contentLength, latin1, tokensOf, trimmed } from './values.ts'
@@ -101,7 +101,7 @@ export class ResponseHead {
     this.nominated = tokens.others
     // Removed as told, the message would go on without its length. Some servers name Transfer-Encoding, which is of
     // the connection, and is written anew anyway.
-    if (this.nominated.some((name) => name.replaceAll('_', '-') === 'content-length'))
+    if (this.nominated.some((name) => plainName(name) === 'content-length'))
       throw bad('Connection names Content-Length')
     this.upgrade = undefined
     if (status === 101) {

@@ -1,5 +1,5 @@
 import { HTTP_FIELDS } from '../limits.ts'
-import { COLON, CR, LF, NAME, SPACE, TAB, UNDERSCORE, VALUE } from './characters.ts'
+import { COLON, CR, HYPHEN, LF, NAME, SPACE, TAB, VALUE } from './characters.ts'
 import { bad, HttpFault } from './fault.ts'
 import { Field, type FieldId, fieldId, isForwarding } from './names.ts'
 import { isBlank } from './values.ts'
@@ -208,7 +208,7 @@ export class HeadScanner {
   #identify(bytes: Uint8Array, start: number, end: number): void {
     if (this.count === HTTP_FIELDS) throw new HttpFault(431, 'too many header fields')
     const id = fieldId(bytes, start, end)
-    this.#ids[this.count++] = id !== Field.other && hasUnderscore(bytes, start, end) ? undisguised(id) : id
+    this.#ids[this.count++] = id !== Field.other && isOddlyMarked(bytes, start, end) ? undisguised(id) : id
   }
 
   #grow(): Int32Array {
@@ -249,15 +249,17 @@ function endOfText(bytes: Uint8Array, start: number, end: number): number {
   return at
 }
 
-function hasUnderscore(bytes: Uint8Array, start: number, end: number): boolean {
-  for (let at = start; at < end; at++) if (bytes[at] === UNDERSCORE) return true
+/** Whether a name has a mark other than the hyphen. */
+function isOddlyMarked(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let at = start; at < end; at++)
+    if (NAME[bytes[at] as number] === HYPHEN && bytes[at] !== HYPHEN) return true
   return false
 }
 
-/** What a name is that was written with an underscore where ours have a hyphen. */
+/** What a name is that was written with an underscore or the like where ours have a hyphen. */
 function undisguised(id: FieldId): FieldId {
   if (id === Field.contentLength || id === Field.transferEncoding || id === Field.hop) {
-    throw bad('a framing field written with an underscore')
+    throw bad('a framing field written with another mark than the hyphen')
   }
   return isForwarding(id) || id === Field.requestId ? Field.disguised : Field.other
 }

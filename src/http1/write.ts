@@ -1,5 +1,5 @@
 import { SPACE } from './characters.ts'
-import { Field, isForwarding } from './names.ts'
+import { Field, isForwarding, plainName } from './names.ts'
 import { rescan } from './reader.ts'
 import type { RequestHead } from './request.ts'
 import type { ResponseHead } from './response.ts'
@@ -12,7 +12,7 @@ export interface RequestChanges {
   readonly added: string | Uint8Array
   /** And one more: its X-Request-Id. */
   readonly requestId?: string | undefined
-  /** Names of further fields to drop, lower case: those that `added` sets. */
+  /** Names of further fields to drop, as `plainName` has them: those that `added` sets. */
   readonly dropped?: ReadonlySet<string> | undefined
   /** What a proxy in front says of the visitor is believed, and passed on. `added` must not say it then. */
   readonly keepForwarding?: boolean | undefined
@@ -195,7 +195,7 @@ function oneByte(text: string): string {
   return /[^\0-\xff]/.test(text) ? Buffer.from(text, 'utf8').toString('latin1') : text
 }
 
-/** Whether a field's name is in one of two lists of names in lower case. */
+/** Whether a field's name is in one of two lists: of names in lower case, and of names as `plainName` has them. */
 function isNamed(
   bytes: Uint8Array,
   scanner: HeadScanner,
@@ -204,11 +204,7 @@ function isNamed(
   dropped: ReadonlySet<string> | undefined,
 ): boolean {
   const name = latin1(bytes, scanner.nameStart(field), scanner.nameEnd(field)).toLowerCase()
-  return (
-    nominated.includes(name) ||
-    dropped?.has(name) === true ||
-    dropped?.has(name.replaceAll('_', '-')) === true
-  )
+  return nominated.includes(name) || dropped?.has(plainName(name)) === true
 }
 
 /** Copies a head in as few pieces as what is left out makes of it. */

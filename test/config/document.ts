@@ -19,7 +19,7 @@ ${table(GATEWAY_KEYS.filter(({ table }) => table !== '[route.NAME]'))}
 is named as \`status\` writes it: \`default\`, \`default/api\`, \`app.example.com/\`, \`*.example.com/api\`; a host alone is its
 route without a path.
 
-Without any \`[grant.NAME]\` the gateway serves one name, which may have the default route, \`http\` and \`tcp\`, and the ports from 1024
+Without any \`[grant.NAME]\` the gateway serves one name, which may have the default route, \`http\`, \`https\` and \`tcp\`, and the ports from 1024
 less the gateway's own.
 
 ## blindgate.toml

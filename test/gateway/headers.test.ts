@@ -220,6 +220,7 @@ describe('what a service wants changed', () => {
           headers: [
             ['X-From', 'blindgate'],
             ['authorization', 'Basic b3Vycw=='],
+            ['x_user', 'nobody'],
           ],
           stripPath: true,
         },
@@ -232,13 +233,18 @@ describe('what a service wants changed', () => {
         'Host: App.example.com:9000',
         'X-From: a visitor',
         'X_From: in disguise',
+        'X-User: in disguise',
         'Authorization: Basic dGhlaXJz',
         'X-Other: stays',
       ),
     )
     expect(got.slice(0, 3)).toEqual(['GET /users?id=1 HTTP/1.1', 'Host: intern.local:8080', 'X-Other: stays'])
     expect(got).toContain('X-Forwarded-Host: App.example.com:9000')
-    expect(got.slice(-5, -3)).toEqual(['X-From: blindgate', 'authorization: Basic b3Vycw=='])
+    expect(got.slice(-6, -3)).toEqual([
+      'X-From: blindgate',
+      'authorization: Basic b3Vycw==',
+      'x_user: nobody',
+    ])
     expect(got.at(-3)).toMatch(/^X-Request-Id: /)
     expect(got.join('\n')).not.toMatch(/a visitor|disguise|dGhlaXJz/)
   })

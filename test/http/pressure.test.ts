@@ -1,6 +1,9 @@
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { type Exchange, Upstream } from '../../src/http/index.ts'
+import { HeadReader } from '../../src/http1/index.ts'
+import { Moments } from '../client/moments.ts'
 import { pattern, turns, until } from '../net/joined.ts'
-import { GET, later, OK, World } from './world.ts'
+import { dribble, Far, GET, later, OK, World } from './world.ts'
 
 let world = new World()
 afterEach(async () => {
@@ -111,5 +114,42 @@ describe('a target that reads nothing', () => {
     await second.received(GET)
     second.write(OK)
     await until(() => visit.text === OK + OK)
+  })
+})
+
+describe('a request in thousands of small pieces', () => {
+  test('that waits for a stream is kept in few, and is sent whole', async () => {
+    const proxy = await world.start()
+    const waiting = new Moments<Exchange>()
+    proxy.site.seeking = (exchange) => waiting.add(exchange)
+    const chunks = 2_000
+    const post = 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n'
+    proxy.visit(post + '1;\r\nx\r\n'.repeat(chunks))
+    const exchange = await waiting.at(0)
+    await until(() => exchange.bodyBytes === chunks)
+
+    const [near, far] = await world.opened.joined().open()
+    const write = vi.spyOn(near, 'write')
+    const target = new Far(far, true)
+    exchange.use(new Upstream(near, true), { added: '' })
+    // Each would be a buffer of a hundred bytes or more: 1.5 MiB for a visitor that has sent 64 KiB.
+    expect(write.mock.calls.length).toBeLessThan(chunks / 100)
+    const body = '1\r\nx\r\n'.repeat(chunks)
+    await target.received(body)
+    expect(target.text.endsWith(`\r\n\r\n${body}`)).toBe(true)
+  })
+
+  test('that come behind another one are kept in few', async () => {
+    const proxy = await world.start()
+    const { visit, connection, far } = await proxy.asked(GET)
+    const pipelined = GET.repeat(10)
+    await dribble(visit.socket, pipelined)
+    await until(() => connection.bytesIn === GET.length + pipelined.length)
+    const begun = vi.spyOn(HeadReader.prototype, 'push')
+    far.write(OK)
+    await until(() => connection.requests === 2)
+    const calls = begun.mock.calls.filter(([, , max]) => max === connection.site.limits.headBytes).length
+    begun.mockRestore()
+    expect(calls).toBe(1)
   })
 })
