@@ -232,6 +232,8 @@ export const REUSED_STREAMS = 4_096
 export const REUSED_STREAM_IDLE_MS = 4_000
 /** A stream whose last answer was a 204 or 304 is given to nobody for so long, or two round trips. */
 export const BODILESS_SILENCE_MS = 50
+/** A visitor that rests this long lets go of its stream: a thousand open browsers need no thousand connections to a target. */
+export const KEPT_STREAM_REST_MS = 4_000
 /** A POST goes on a kept stream only if it was used this recently: no target gives up a connection so soon. */
 export const KEPT_STREAM_SURE_MS = 1_000
 /**

@@ -226,6 +226,10 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     else stream.forget()
   }
 
+  rests(): void {
+    if (this.#kept?.personal !== true) this.#giveBack()
+  }
+
   malformed(problem: Problem, requestId: string): void {
     this.#lobby.malformed(problem, requestId, this.address)
   }

@@ -7,6 +7,7 @@ import {
   HALF_CLOSE_GRACE_MS,
   HALF_CLOSED_MS,
   HELD_BYTES,
+  KEPT_STREAM_REST_MS,
   TCP_KEEPALIVE_MS,
 } from '../limits.ts'
 import { askWhetherReset, Keep, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
@@ -348,6 +349,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (this.#reader.begun) {
       if (waited > limits.headMs) this.#refuse('head_timeout')
     } else if (waited > this.#idleMs) this.#end()
+    else if (waited > KEPT_STREAM_REST_MS) this.site.rests()
   }
 
   #sweepExchange(exchange: Exchange, now: number, quiet: number): void {

@@ -56,6 +56,8 @@ export interface HttpSite {
    * may follow on it, else it has ended already. Called before the next request of the connection is looked at. `now` is in ms.
    */
   done(exchange: Exchange, now: number): void
+  /** The connection has asked for nothing for KEPT_STREAM_REST_MS, and may go on so for a while. May be called again. */
+  rests(): void
   /** Bytes came that are no request; the visitor has been told, its connection ends. */
   malformed(problem: Problem, requestId: string): void
   /** The connection is over. An exchange that was under way has been `done` before. */

@@ -53,6 +53,23 @@ async function once(
   return said
 }
 
+describe('a stream of a visitor that rests', () => {
+  test('is ended, or goes to whoever asks next, and the visitor that asks again gets another', async () => {
+    const running = await serving()
+    const [plain, posting] = [world.visit(running.http), world.visit(running.http)]
+    await ask(plain, get('/plain'), /by \d+\]/)
+    await ask(posting, request('POST', '/posting'), /by \d+\]/)
+    expect(streams(running.client)).toBe(2)
+    const [shareable, other] = running.client.visits.all
+    // Both visitors are here still: the one stream that nobody may have is ended, and the other when nobody wants it.
+    expect(await other?.over).toBe('end')
+    expect(await gauge(running, 'visitors')).toBe(2)
+    expect(await shareable?.over).toBe('end')
+    expect(await ask(posting, request('POST', '/again'), /by \d+\]/)).toContain('/again')
+    expect(streams(running.client)).toBe(3)
+  })
+})
+
 describe('a stream of which nothing can be owed', () => {
   test('is opened without addresses, and carries several visitors one after another', async () => {
     const running = await serving()

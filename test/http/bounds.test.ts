@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { APOLOGY_LINGER_MS, BODY_PACE_MS, HELD_BYTES } from '../../src/limits.ts'
+import { APOLOGY_LINGER_MS, BODY_PACE_MS, HELD_BYTES, KEPT_STREAM_REST_MS } from '../../src/limits.ts'
 import { turns, until } from '../net/joined.ts'
 import { GET, later, OK, World } from './world.ts'
 
@@ -128,6 +128,19 @@ describe('between requests', () => {
     expect(await visit.over).toBe('end')
     expect(visit.text).toBe(OK)
     expect(await far.over).toBe('end')
+  })
+
+  test('a connection that rests says so, and not while it waits for an answer', async () => {
+    const proxy = await world.start({ idleMs: 60_000 })
+    const { visit, connection, far } = await proxy.asked(GET)
+    connection.sweep(later(KEPT_STREAM_REST_MS + 100))
+    expect(proxy.site.rested).toBe(0)
+    far.write(OK)
+    await visit.received('here')
+    connection.sweep(later(KEPT_STREAM_REST_MS - 100))
+    expect(proxy.site.rested).toBe(0)
+    connection.sweep(later(KEPT_STREAM_REST_MS + 100))
+    expect(proxy.site.rested).toBe(1)
   })
 
   test('the time is that of the route which was asked last', async () => {

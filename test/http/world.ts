@@ -138,6 +138,13 @@ export class FakeSite implements HttpSite {
     this.ended.add(exchange)
   }
 
+  /** Times that it was told to rest. */
+  rested = 0
+
+  rests(): void {
+    this.rested += 1
+  }
+
   malformed(problem: Problem, requestId: string): void {
     this.malformedOnes.add({ problem, requestId })
   }
