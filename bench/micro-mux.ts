@@ -67,7 +67,7 @@ class Answer implements StreamSink {
 }
 
 /** Runs `turn`, which does `ops` operations, for half a second after a warm-up. */
-function measure(name: string, ops: number, turn: () => void): MicroResult {
+export function measure(name: string, ops: number, turn: () => void): MicroResult {
   const until = (ms: number): number => {
     let turns = 0
     for (const end = performance.now() + ms; performance.now() < end; ) {

@@ -48,9 +48,14 @@ export interface ForwardOptions {
   invite?: string
   /** Of the service. Programs that offer the same service under the same name share its visitors. */
   name?: string
-  /** `http` (default): the gateway's http port, and the gateway can read it. `tcp`: a port of its own. */
-  type?: 'http' | 'tcp'
-  /** http: the hosts that it answers for; `*.` stands for one label. Without it, what the gateway gives. */
+  /**
+   * `http` (default): the gateway's http port, and the gateway can read it. `https`: its tls port, by host; needs `tls`
+   * and `host`. `tcp`: a port of its own.
+   */
+  type?: 'http' | 'https' | 'tcp'
+  /** https: `passthrough`, the target (or the server of `listen`) speaks TLS itself. */
+  tls?: 'passthrough'
+  /** http, https: the hosts that it answers for; `*.` stands for one label. Without it http gets what the gateway gives. */
   host?: string | string[]
   /** http: only paths that begin with it. */
   path?: string
@@ -130,9 +135,9 @@ export async function forward(target: number | string, options: ForwardOptions =
 }
 
 /**
- * Serves visitors from a server of this process: `http.createServer(…)` for `http`, `net.createServer(…)` for `tcp`. It
- * opens no port, and `server` need not listen. Connections are given to the server, which owns them. Resolves and
- * rejects like `forward`.
+ * Serves visitors from a server of this process: `http.createServer(…)` for `http`, `tls.createServer(…)` or
+ * `https.createServer(…)` for `https`, `net.createServer(…)` for `tcp`. It opens no port, and `server` need not listen.
+ * Connections are given to the server, which owns them. Resolves and rejects like `forward`.
  */
 export async function listen(server: Server, options: ForwardOptions = {}): Promise<Forwarding> {
   const { type = 'http' } = options
@@ -148,9 +153,10 @@ function admit(server: Server, connection: Duplex): void {
 }
 
 function serviceOf(target: Target, options: ForwardOptions): ClientService {
-  const { name, type = 'http', host, path, port } = options
+  const { name, type = 'http', tls, host, path, port } = options
   return serviceSettings({
     type,
+    tls,
     target,
     name: name === undefined ? undefined : parseLabel(name),
     hosts: host === undefined ? undefined : parseHosts([host].flat()),

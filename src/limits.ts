@@ -35,7 +35,7 @@ export const CONTROL_TEXT_CHARACTERS = 255
 export const URL_CHARACTERS = 1_024
 /** The value of a header that a service adds to its requests; with its name it stays a small part of a head. */
 export const REWRITE_VALUE_CHARACTERS = 1_024
-/** A stream's PROXY header, from either side: every TLV at its longest takes a quarter of it. */
+/** A stream's PROXY header, from either side: every TLV at its longest takes a third of it. */
 export const PROXY_HEADER_BYTES = 4 * KiB
 /** Unsent control bytes to a peer that does not read them; past it the tunnel ends. */
 export const CONTROL_QUEUE_BYTES = 256 * KiB
@@ -188,6 +188,18 @@ export const LISTEN_BACKLOG = 4_096
 export const RESERVED_DESCRIPTORS = 256
 /** Descriptors that a gateway deals to nobody: files, the local socket, the admin port, what Node has open. */
 export const KEPT_DESCRIPTORS = 96
+
+// ── TLS visitors ────────────────────────────────────────────────────────────────────────────────────────
+
+/** A ClientHello with its header, one full record: with post-quantum keys browsers send 2 KiB, a resumed session adds its ticket. */
+export const CLIENT_HELLO_BYTES = 16 * KiB
+/**
+ * Records that it may be cut into. Everybody sends one; tools against censors cut it every few bytes. With their
+ * headers the longest hello is 21 KiB.
+ */
+export const CLIENT_HELLO_RECORDS = 1_024
+/** The ALPN extension, which travels in the PROXY header: all that is registered with IANA fits, and browsers offer two. */
+export const CLIENT_HELLO_ALPN_BYTES = 512
 
 // ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
 

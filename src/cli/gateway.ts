@@ -1,15 +1,14 @@
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import type { Logger } from 'pino'
 import type { GatewayFlags, GatewaySettings } from '../config/index.ts'
 import type { Gateway } from '../gateway/index.ts'
-import { refuse } from './arguments.ts'
 import { examples, type Globals, globalsOf, logOf, stateOf } from './globals.ts'
 import { collectWhenIdle } from './idle-collection.ts'
 import { answer, notes, type Output } from './output.ts'
 import { forEver, untilEnded } from './running.ts'
 import { VERSION } from './version.ts'
 
-type Options = GatewayFlags & { config?: string; tls?: string }
+type Options = GatewayFlags & { config?: string }
 
 export function addGateway(program: Command): void {
   program
@@ -17,7 +16,11 @@ export function addGateway(program: Command): void {
     .description('run the gateway, on a machine that visitors and clients can reach')
     .option('-c, --config <file>', 'read settings from this file; SIGHUP reads it again')
     .option('--http <addr>', 'where visitors connect (default: ":9000")')
-    .option('--tunnel <addr>', 'where clients connect (default: ":9001")')
+    .option(
+      '--tls <addr>',
+      'where visitors connect by TLS, routed by the host they ask for, and clients too (default: nowhere)',
+    )
+    .option('--tunnel <addr>', 'where clients connect (default: ":9001", or where --tls is)')
     .option('--admin <addr>', 'where /healthz, /readyz and /metrics are (default: nowhere)')
     .option('--address <host:port>', 'where clients reach this gateway from outside; invites carry it')
     .option('--domain <domain>', 'services without a host are reached at SERVICE.DOMAIN')
@@ -26,21 +29,20 @@ export function addGateway(program: Command): void {
       'a line for each http request on stderr: json or combined (default: "off")',
     )
     .option('--drain <time>', 'how long visitors may go on after Ctrl-C (default: "30s")')
-    .addOption(new Option('--tls <addr>').hideHelp())
     .addHelpText(
       'after',
       examples(
         'blindgate gateway',
         'blindgate gateway --http :80 --admin 127.0.0.1:9002 --address vps.example.com:9001',
         'blindgate gateway --http :80 --domain example.com --access-log combined',
+        'blindgate gateway --http :80 --tls :443',
         'blindgate gateway -c gateway.toml',
       ),
     )
     .action((options: Options, command: Command) => gateway(options, globalsOf(command)))
 }
 
-async function gateway({ config, tls, ...flags }: Options, globals: Globals): Promise<void> {
-  refuse(tls, '--tls is not in this version yet: leave it out, and offer tcp to carry TLS')
+async function gateway({ config, ...flags }: Options, globals: Globals): Promise<void> {
   const [{ gatewaySettings, loadGatewayFile }, { startGateway }, { identityIn }] = await Promise.all([
     import('../config/index.ts'),
     import('../gateway/index.ts'),
@@ -80,7 +82,8 @@ async function gateway({ config, tls, ...flags }: Options, globals: Globals): Pr
         const lines = startLines(
           {
             visitors: bound(running.visitors, everywhere.http),
-            clients: bound(running.clients, everywhere.tunnel),
+            tls: running.tls && bound(running.tls, everywhere.tls ?? running.tls),
+            clients: bound(running.clients, everywhere.tunnel ?? everywhere.tls ?? running.clients),
             admin: running.admin && bound(running.admin, everywhere.admin ?? running.admin),
             key: running.pin,
           },
@@ -107,25 +110,38 @@ function bound({ host, port }: Address, said: { host?: string | undefined }): Ad
 
 /** What stdout says at the start: a line per listener. */
 export function startLines(
-  at: { visitors: Address; clients: Address; admin: Address | undefined; key: string },
+  at: {
+    visitors: Address
+    tls: Address | undefined
+    clients: Address
+    admin: Address | undefined
+    key: string
+  },
   form: { terminal: boolean; json: boolean },
 ): string[] {
-  const visitors = `http://${text(at.visitors)}`
+  const visitors = [
+    `http://${text(at.visitors)}`,
+    ...(at.tls === undefined ? [] : [`https://${text(at.tls)}`]),
+  ]
   const clients = text(at.clients)
   const admin = at.admin === undefined ? undefined : `http://${text(at.admin)}`
   if (form.json) {
     return [
-      { listener: 'visitors', url: visitors },
+      ...visitors.map((url) => ({ listener: 'visitors', url })),
       { listener: 'clients', address: clients, key: at.key },
       ...(admin === undefined ? [] : [{ listener: 'admin', url: admin }]),
     ].map((line) => JSON.stringify(line))
   }
   if (!form.terminal) {
-    return [`visitors ${visitors}`, `clients ${clients}`, ...(admin === undefined ? [] : [`admin ${admin}`])]
+    return [
+      ...visitors.map((url) => `visitors ${url}`),
+      `clients ${clients}`,
+      ...(admin === undefined ? [] : [`admin ${admin}`]),
+    ]
   }
   return [
     `blindgate gateway ${VERSION}`,
-    `  visitors   ${visitors}`,
+    ...visitors.map((url) => `  visitors   ${url}`),
     `  clients    ${clients.padEnd(17)} key ${at.key}`,
     ...(admin === undefined ? [] : [`  admin      ${admin}`]),
   ]

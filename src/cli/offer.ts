@@ -12,6 +12,12 @@ import { watchFile } from './watch.ts'
 /** Said once, where the service starts. */
 const READABLE = 'plain http: the gateway can read this'
 
+/** What a person is told of a type, beside its URL. */
+const REMARKS: Partial<Record<ServiceOutcome['type'], string>> = {
+  http: READABLE,
+  https: 'the gateway cannot read this',
+}
+
 export interface Offer {
   state: State
   gateways: GatewayEntry[]
@@ -99,7 +105,7 @@ function served(client: Client, { json, quick }: Offer): Promise<never> {
 /** What stdout says of a service: a line per URL, none when it was refused. */
 export function outcomeLines(outcome: ServiceOutcome, form: { terminal: boolean; json: boolean }): string[] {
   const { gateway, name, type, target, urls = [] } = outcome
-  const remark = type === 'http' ? `     (${READABLE})` : ''
+  const remark = REMARKS[type] === undefined ? '' : `     (${REMARKS[type]})`
   return urls.map((url) => {
     if (form.json) return JSON.stringify({ url, target, name, type, gateway })
     return form.terminal ? `  ${url}  →  ${target}${remark}` : `${url} → ${target}`

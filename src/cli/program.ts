@@ -4,6 +4,7 @@ import { addDemo } from './demo.ts'
 import { addGateway } from './gateway.ts'
 import { examples, GLOBAL_OPTIONS } from './globals.ts'
 import { addHttp } from './http.ts'
+import { addHttps } from './https.ts'
 import { addInvite } from './invite.ts'
 import { addJoin } from './join.ts'
 import { addRelease } from './release.ts'
@@ -22,6 +23,7 @@ const COMMANDS = [
   addRelease,
   addJoin,
   addHttp,
+  addHttps,
   addTcp,
   addUp,
   addStatus,

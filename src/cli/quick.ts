@@ -2,7 +2,7 @@ import { portNumber } from './arguments.ts'
 import { type Globals, logOf, stateOf } from './globals.ts'
 import { drainMsOf, offer } from './offer.ts'
 
-/** What `http` and `tcp` have in common. */
+/** What `http`, `https` and `tcp` have in common. */
 export interface QuickOptions {
   name?: string
   gateway?: string
@@ -14,7 +14,7 @@ export interface QuickOptions {
 
 /** Offers one service at one gateway, as a quick command. */
 export async function quick(
-  type: 'http' | 'tcp',
+  type: 'http' | 'https' | 'tcp',
   target: string,
   { name, gateway, drain, host, path, port }: QuickOptions,
   globals: Globals,
@@ -28,11 +28,12 @@ export async function quick(
     hosts: host === undefined ? undefined : labelled('usage', '--host', host, parseHosts),
     path: optional('--path', path, parsePath),
     port: optional('--port', port, portNumber),
+    // There is nothing else yet.
+    tls: type === 'https' ? ('passthrough' as const) : undefined,
   }
   const said = optional('--gateway', gateway, (text) => formatAddress(parseRemote(text)))
-  const service = labelled('usage', 'TARGET', target, (text) =>
-    config.serviceSettings({ type, target: parseTarget(text), ...wish }),
-  )
+  const parsed = labelled('usage', 'TARGET', target, parseTarget)
+  const service = labelled('usage', type, { type, target: parsed, ...wish }, config.serviceSettings)
   const drainMs = await drainMsOf(drain)
   const state = await stateOf(globals, { create: false })
   const chosen = client.chooseGateway(await client.joinedGateways(state), said, '--gateway ADDR')

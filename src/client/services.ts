@@ -79,13 +79,14 @@ export function offersFor(
 }
 
 function offerOf(service: ClientService, generations: Generations): ServiceOffer {
-  const { name, type, hosts, path, port, rewrite, retry } = service
+  const { name, type, hosts, path, port, tls, rewrite, retry } = service
   return {
     name,
     type,
     ...(hosts.length === 0 ? {} : { hosts }),
     ...(path === undefined ? {} : { path }),
     ...(port === undefined || port === 0 ? {} : { port }),
+    ...(tls === undefined ? {} : { tls }),
     ...(isOneVisitors(service) ? { share: false } : {}),
     // Only streams of http outlive what they were opened for.
     ...(type === 'http' ? { generation: generations.of(service) } : {}),

@@ -4,6 +4,7 @@ import {
   FINISHING_POLL_MS,
   HALF_CLOSED_MS,
   HANDSHAKE_MS,
+  LINGER_MS,
   STREAMS_PER_CLIENT,
   STREAMS_PER_SERVICE,
   TARGET_CONNECT_MS,
@@ -19,10 +20,17 @@ import {
   type SpliceResult,
   splice,
 } from '../net/index.ts'
-import { encodeProxyHeader, type ProxyHeader, printable } from '../protocol/index.ts'
+import {
+  type ClientHello,
+  encodeProxyHeader,
+  type ProxyHeader,
+  type ProxyTlvs,
+  printable,
+} from '../protocol/index.ts'
 import { Pace } from '../transport/index.ts'
 import { dialTarget } from './dial.ts'
 import { HeaderSink } from './header-sink.ts'
+import { asksFor, readHello, turnAway } from './hello-gate.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
 import { type ClientService, targetText } from './services.ts'
@@ -71,7 +79,7 @@ interface Visitor {
 /**
  * Serves visitors' streams: reads the PROXY header that each begins with, finds the service that it names among
  * those that are offered where it came from, and joins it to the target. The header says nothing else that
- * counts, and none of it reaches the target.
+ * counts, and none of it reaches the target. A visitor of `https` must also ask for one of the service's hosts.
  *
  * Owns every stream that it accepts, and the sockets to targets.
  */
@@ -86,7 +94,8 @@ export class Serving {
   /** Of services with a target: an update that changes one begins anew. */
   readonly #dialPaces = new WeakMap<ClientService, Pace>()
   readonly #failures = new Repeats()
-  readonly #headers = new Patience<Visitor>(HANDSHAKE_MS, (visitor) => this.#lateHeader(visitor))
+  /** Visitors whose PROXY header is not whole, or then their ClientHello. */
+  readonly #openings = new Patience<Visitor>(HANDSHAKE_MS, (visitor) => this.#late(visitor))
   readonly #dials = new Patience<Visitor>(TARGET_CONNECT_MS, (visitor) => this.#lateTarget(visitor))
   /** Visitors whose last bytes have not left. */
   readonly #finishing = new Map<Visitor, IdleMember>()
@@ -154,29 +163,32 @@ export class Serving {
       visitor.cut(reason)
       this.#end(visitor)
     }
-    this.#headers.close()
+    this.#openings.close()
     this.#dials.close()
   }
 
   // ── The header ────────────────────────────────────────────────────────────────────────────────────────
 
   #readHeader(visitor: Visitor): void {
-    this.#headers.add(visitor)
+    this.#openings.add(visitor)
     visitor.stream.sink = new HeaderSink({
       header: (header, rest) => {
-        this.#headers.delete(visitor)
+        this.#openings.delete(visitor)
         this.#serve(visitor, header, rest)
       },
-      failed: (reason) => {
-        visitor.stream.reset()
-        this.#tally.count(reason.code)
-        this.#log.debug({ gateway: visitor.origin.gateway, code: reason.code }, printable(reason.message))
-        this.#end(visitor)
-      },
+      failed: (reason) => this.#unserved(visitor, reason),
     })
   }
 
-  #lateHeader(visitor: Visitor): void {
+  /** It does not begin as it must. */
+  #unserved(visitor: Visitor, reason: TunnelError): void {
+    visitor.stream.reset()
+    this.#tally.count(reason.code)
+    this.#log.debug({ gateway: visitor.origin.gateway, code: reason.code }, printable(reason.message))
+    this.#end(visitor)
+  }
+
+  #late(visitor: Visitor): void {
     visitor.stream.reset()
     this.#tally.count('timeout')
     this.#end(visitor)
@@ -197,21 +209,61 @@ export class Serving {
       return this.#refuse(visitor, 'unknown_service')
     }
     const active = this.#perService.get(name) ?? 0
-    if (
-      active >= this.#bounds.perService ||
-      (service.serve === undefined && this.#sockets >= this.#bounds.sockets)
-    ) {
-      this.#warn(name, `service "${name}" is overloaded: ${active} visitors, further ones are sent away`)
-      return this.#refuse(visitor, 'overloaded')
+    if (active >= this.#bounds.perService) return this.#overloaded(visitor, name, active)
+    visitor.service = service
+    this.#perService.set(name, active + 1)
+    if (service.type === 'https') this.#readHello(visitor, service, header, rest)
+    else this.#admit(visitor, service, header, [rest])
+  }
+
+  #overloaded(visitor: Visitor, name: string, active: number): void {
+    this.#warn(name, `service "${name}" is overloaded: ${active} visitors, further ones are sent away`)
+    this.#refuse(visitor, 'overloaded')
+  }
+
+  /** What the gateway says that the visitor asked for is not looked at. */
+  #readHello(visitor: Visitor, service: ClientService, header: ProxyHeader, rest: Uint8Array): void {
+    this.#openings.add(visitor)
+    readHello(visitor.stream, rest, {
+      hello: (hello, first) => {
+        this.#openings.delete(visitor)
+        if (visitor.origin.draining) this.#refuse(visitor, 'draining')
+        else if (!asksFor(hello, service.hosts)) this.#turnAway(visitor, service, hello)
+        else this.#admit(visitor, service, header, first, hello)
+      },
+      failed: (reason) => this.#unserved(visitor, reason),
+    })
+  }
+
+  #turnAway(visitor: Visitor, { name }: ClientService, { serverName }: ClientHello): void {
+    this.#tally.count('unknown_service')
+    const wanted = serverName === undefined ? 'without a host' : `for ${printable(serverName)}`
+    this.#warn(
+      `host of ${name}`,
+      `gateway ${visitor.origin.gateway} sends service "${name}" a visitor ${wanted}, which is not its own: turned away`,
+    )
+    turnAway(visitor.stream)
+    this.#finish(visitor, LINGER_MS)
+  }
+
+  /** `first` is what the visitor has sent, and not consumed. */
+  #admit(
+    visitor: Visitor,
+    service: ClientService,
+    header: ProxyHeader,
+    first: readonly Uint8Array[],
+    hello?: ClientHello,
+  ): void {
+    const { name, serve } = service
+    if (serve !== undefined) return this.#serveHere(visitor, service, serve, header, first)
+    if (this.#sockets >= this.#bounds.sockets) {
+      return this.#overloaded(visitor, name, (this.#perService.get(name) ?? 1) - 1)
     }
-    if (service.serve === undefined && !this.#mayDial(service)) {
+    if (!this.#mayDial(service)) {
       this.#warn(name, `service "${name}" is dialled too often: some visitors are sent away`)
       return this.#refuse(visitor, 'overloaded')
     }
-    visitor.service = service
-    this.#perService.set(name, active + 1)
-    if (service.serve === undefined) this.#join(visitor, service, header, rest)
-    else this.#serveHere(visitor, service, service.serve, header, rest)
+    this.#join(visitor, service, header, first, hello)
   }
 
   /** A gateway that opens streams and resets them holds none, and must not have the target dialled without end. */
@@ -224,10 +276,19 @@ export class Serving {
     return pace.take(performance.now())
   }
 
-  #join(visitor: Visitor, service: ClientService, header: ProxyHeader, rest: Uint8Array): void {
+  #join(
+    visitor: Visitor,
+    service: ClientService,
+    header: ProxyHeader,
+    first: readonly Uint8Array[],
+    hello: ClientHello | undefined,
+  ): void {
     const socket = dialTarget(service.target)
     // Ours alone: what the gateway wrote stays here. It waits in the socket until there is a connection.
-    if (service.proxyHeader) socket.write(encodeProxyHeader({ source: this.#addresses.of(header) }))
+    if (service.proxyHeader) {
+      const tlvs: ProxyTlvs | undefined = hello && { authority: hello.serverName, alpn: hello.alpnBytes }
+      socket.write(encodeProxyHeader({ source: this.#addresses.of(header), tlvs }))
+    }
     let connected = false
     this.#sockets += 1
     this.#dials.add(visitor)
@@ -236,7 +297,7 @@ export class Serving {
       this.#dials.delete(visitor)
     })
     const joined = splice(socket, visitor.stream, {
-      first: rest,
+      first,
       idleMs: service.idleMs,
       onEnd: ({ error }: SpliceResult) => {
         this.#sockets -= 1
@@ -271,8 +332,9 @@ export class Serving {
     service: ClientService,
     serve: NonNullable<ClientService['serve']>,
     header: ProxyHeader,
-    first: Uint8Array,
+    chunks: readonly Uint8Array[],
   ): void {
+    const first = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)
     const { address: remoteAddress, port: remotePort } = this.#addresses.of(header) ?? {}
     const duplex = duplexOf(visitor.stream, { remoteAddress, remotePort, first })
     visitor.cut = () => duplex.resetAndDestroy()
@@ -299,9 +361,10 @@ export class Serving {
 
   /**
    * Its target is done, and its last bytes may still wait for a visitor that reads slowly: until they have left
-   * it counts, so that no drain ends the tunnel under them. No event says so; this is rare, and polled.
+   * it counts, so that no drain ends the tunnel under them. No event says so; this is rare, and polled. One that takes
+   * nothing for `mostMs` is reset.
    */
-  #finish(visitor: Visitor): void {
+  #finish(visitor: Visitor, mostMs: Millis = HALF_CLOSED_MS): void {
     const { stream, service } = visitor
     if (stream.closed) {
       this.#end(visitor)
@@ -315,7 +378,7 @@ export class Serving {
       idle: () => stream.reset(),
     }
     const idleMs = service?.idleMs ?? 0
-    idleSweep.watch(member, idleMs > 0 ? Math.min(idleMs, HALF_CLOSED_MS) : HALF_CLOSED_MS)
+    idleSweep.watch(member, idleMs > 0 ? Math.min(idleMs, mostMs) : mostMs)
     this.#finishing.set(visitor, member)
     this.#poll ??= setInterval(this.#lookAtFinishing, FINISHING_POLL_MS).unref()
   }
@@ -327,7 +390,7 @@ export class Serving {
   /** Once per visitor, whatever happened. */
   #end(visitor: Visitor): void {
     if (!this.#visitors.delete(visitor)) return
-    this.#headers.delete(visitor)
+    this.#openings.delete(visitor)
     this.#dials.delete(visitor)
     this.#forgetFinishing(visitor)
     this.#bytesIn += visitor.stream.bytesIn

@@ -41,7 +41,7 @@ export function visitorUrls(
     if (one === undefined) dropped.push(text)
     else stated.push(one)
   }
-  if (type === 'http' && hosts.length > 0) {
+  if (hosts.length > 0) {
     const urls = hosts.flatMap((host) => {
       const [port] = [...stated.filter((one) => one.host === unbracketed(host)), ...stated].map(
         (one) => one.port,

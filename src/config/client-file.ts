@@ -15,7 +15,13 @@ import {
 import { nearest } from './nearest.ts'
 import { parseKey, parseLabel } from './patterns.ts'
 import { attempt, documentedKeys, key, requiredKey, textAs } from './schema.ts'
-import { misfitOf, type ServiceSettings, type ServiceWish, serviceSettings } from './service-settings.ts'
+import {
+  misfitOf,
+  type ServiceSettings,
+  type ServiceWish,
+  serviceSettings,
+  TLS_ENDS_HERE,
+} from './service-settings.ts'
 import { parseTarget } from './target.ts'
 import { parseDuration, parseIdle, quoted } from './units.ts'
 
@@ -46,10 +52,18 @@ const gatewayTable = z.strictObject({
 })
 
 const type = z.enum(SERVICE_TYPES).superRefine((type, context) => {
-  if (type === 'http' || type === 'tcp') return
-  const message = `not in this version yet: type "${type}": offer "http" or "tcp"`
+  if (type !== 'udp') return
+  const message = `not in this version yet: type "${type}": offer "http", "https" or "tcp"`
   context.addIssue({ code: 'custom', message, params: { whole: true } })
 })
+
+const tls = z
+  .string()
+  .superRefine((tls, context) => {
+    if (tls !== 'passthrough')
+      context.addIssue({ code: 'custom', message: TLS_ENDS_HERE, params: { whole: true } })
+  })
+  .transform(() => 'passthrough' as const)
 
 const port = z.int().superRefine((port, context) => {
   if (port >= 1 && port <= 65_535) return
@@ -100,14 +114,19 @@ const serviceTable = z.strictObject({
     '"web"',
   ),
   type: requiredKey(
-    type.transform((type) => type as 'http' | 'tcp'),
-    '"http": visitors\' HTTP port of the gateway. "tcp": a port of its own on the gateway.',
+    type.transform((type) => type as ServiceWish['type']),
+    '"http": visitors\' HTTP port of the gateway. "https": its TLS port, by host. "tcp": a port of its own on the gateway.',
     '"http"',
   ),
   host: key(
     hosts,
-    'http: the hosts that it answers for: exact ones, "*." for exactly one label, "*" for every host that nobody else answers for. The gateway chooses when left out.',
+    'http and https: the hosts that it answers for: exact ones, "*." for exactly one label; http: also "*", for every host that nobody else answers for. https needs it; of http the gateway chooses when it is left out.',
     '["app.example.com"]',
+  ),
+  tls: key(
+    tls,
+    'https: "passthrough": the target speaks TLS itself, and neither gateway nor client can read it. Needed by https: there is nothing else in this version.',
+    '"passthrough"',
   ),
   path: key(
     textAs(parsePath),
@@ -156,12 +175,12 @@ const serviceTable = z.strictObject({
   ),
   idle_timeout: key(
     textAs(parseIdle),
-    'A visitor without a byte either way this long is let go; "off" for never, while both sides are open. 10m for http, off for tcp.',
+    'A visitor without a byte either way this long is let go; "off" for never, while both sides are open. 10m for http, off for https and tcp.',
     '"10m"',
   ),
   proxy_protocol: key(
     z.boolean(),
-    "Begin each connection to the target with a PROXY v2 header with the visitor's address.",
+    "Begin each connection to the target with a PROXY v2 header with the visitor's address; for https also the host and the ALPN that it asked for.",
     'true',
   ),
 })
@@ -186,11 +205,12 @@ export async function loadClientFile(path: string): Promise<ClientFile> {
 }
 
 function wishOf(service: z.infer<typeof serviceTable>): ServiceWish {
-  const { name, type, host, path, health, retry, port, target, gateway } = service
+  const { name, type, host, tls, path, health, retry, port, target, gateway } = service
   return {
     name,
     type,
     hosts: host,
+    tls,
     path,
     health,
     hostHeader: service.host_header,

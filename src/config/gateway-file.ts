@@ -17,7 +17,7 @@ import type { AccessLogSettings, HttpLimits } from './gateway-settings.ts'
 import { parseHttpRoute } from './http-route.ts'
 import { limitsSaid, limitsTable, withBursts } from './limits-table.ts'
 import { type PortRange, parseHostPattern, parseLabel, parsePortRange } from './patterns.ts'
-import { documentedKeys, key, notYet, textAs } from './schema.ts'
+import { documentedKeys, key, textAs } from './schema.ts'
 import { readToken } from './token-file.ts'
 import { parseDuration, parseMemory } from './units.ts'
 
@@ -40,6 +40,7 @@ export interface GatewayFile {
   memory?: number | undefined
   listen: {
     http?: Listen | undefined
+    tls?: Listen | undefined
     tunnel?: Listen | undefined
     admin?: Listen | undefined
     /** What the file of `admin_token_file` holds. */
@@ -113,8 +114,12 @@ const schema = z.strictObject({
   listen: z
     .strictObject({
       http: key(address, 'Where visitors of http connect.', '":9000"'),
-      tls: notYet('listen.tls', 'leave it out; offer tcp to carry TLS'),
-      tunnel: key(address, 'Where clients connect.', '":9001"'),
+      tls: key(
+        address,
+        'Where visitors connect by TLS, routed by the host they ask for, and clients too. Nobody by TLS when left out.',
+        '":443"',
+      ),
+      tunnel: key(address, 'Where clients connect; with tls it may be left out.', '":9001"'),
       admin: key(
         address,
         'Where /healthz, /readyz and /metrics are; on this machine only, unless there is a token.',
@@ -187,6 +192,7 @@ export async function loadGatewayFile(path: string): Promise<GatewayFile> {
     memory: file.memory,
     listen: {
       http: listen.http,
+      tls: listen.tls,
       tunnel: listen.tunnel,
       admin: listen.admin,
       adminToken,

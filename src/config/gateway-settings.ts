@@ -63,7 +63,10 @@ export interface AccessLogSettings {
 export interface GatewaySettings {
   listen: {
     http: Listen
-    tunnel: Listen
+    /** Visitors by SNI, and clients; undefined: nowhere. */
+    tls?: Listen | undefined
+    /** Undefined, where there is tls: clients have no port of their own. */
+    tunnel?: Listen | undefined
     /** On a loopback address, unless there is a token. */
     admin?: Listen | undefined
     /** Where `tcp` ports open; undefined: all addresses. */
@@ -92,6 +95,7 @@ export interface GatewaySettings {
 /** Flags of `blindgate gateway`, as typed. */
 export interface GatewayFlags {
   http?: string | undefined
+  tls?: string | undefined
   tunnel?: string | undefined
   admin?: string | undefined
   address?: string | undefined
@@ -103,6 +107,7 @@ export interface GatewayFlags {
 /** The environment variable of each setting that has one. */
 export const GATEWAY_ENVIRONMENT = {
   http: 'BLINDGATE_HTTP',
+  tls: 'BLINDGATE_TLS',
   tunnel: 'BLINDGATE_TUNNEL',
   admin: 'BLINDGATE_ADMIN',
   ports: 'BLINDGATE_PORTS',
@@ -151,14 +156,17 @@ export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySe
       parse,
     )
   const http = given('http', parseAddress) ?? file?.listen.http ?? DEFAULT_HTTP
-  const tunnel = given('tunnel', parseAddress) ?? file?.listen.tunnel ?? DEFAULT_TUNNEL
+  const tls = given('tls', parseAddress) ?? file?.listen.tls
+  const tunnel =
+    given('tunnel', parseAddress) ?? file?.listen.tunnel ?? (tls === undefined ? DEFAULT_TUNNEL : undefined)
   const admin = given('admin', parseAddress) ?? file?.listen.admin
   const adminToken = file?.listen.adminToken
   checkAdmin(admin, adminToken)
-  checkListeners({ visitors: http, clients: tunnel, admin })
+  checkListeners({ visitors: http, 'visitors by TLS': tls, clients: tunnel, admin })
   return {
     listen: {
       http,
+      tls,
       tunnel,
       admin,
       portsHost: given('ports', parseBareHost) ?? file?.listen.ports ?? http.host,
@@ -216,17 +224,20 @@ function checkAdmin(admin: Listen | undefined, token: string | undefined): void 
   )
 }
 
-function checkListeners(listeners: Record<'visitors' | 'clients' | 'admin', Listen | undefined>): void {
+function checkListeners(
+  listeners: Record<'visitors' | 'visitors by TLS' | 'clients' | 'admin', Listen | undefined>,
+): void {
   const seen: [string, Listen][] = []
   for (const [who, listen] of Object.entries(listeners)) {
     if (listen === undefined || listen.port === 0) continue
     for (const [other, { host, port }] of seen) {
       if (port !== listen.port || (host !== listen.host && host !== undefined && listen.host !== undefined))
         continue
-      throw userError(
-        'config_invalid',
-        `${other} and ${who} are both on port ${port}: give each a port of its own`,
-      )
+      const advice =
+        other === 'visitors by TLS' && who === 'clients'
+          ? 'leave tunnel out, clients connect where tls is too'
+          : 'give each a port of its own'
+      throw userError('config_invalid', `${other} and ${who} are both on port ${port}: ${advice}`)
     }
     seen.push([who, listen])
   }

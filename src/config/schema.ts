@@ -46,17 +46,6 @@ export function attempt<T>(context: z.RefinementCtx, path: PropertyKey[], parse:
   }
 }
 
-/** A key of the design that this version does not have: refused wherever it is written. */
-export function notYet(what: string, advice: string) {
-  const message = `not in this version yet: ${what}: ${advice}`
-  return z
-    .unknown()
-    .superRefine((value, context) => {
-      if (value !== undefined) context.addIssue({ code: 'custom', message, params: { whole: true } })
-    })
-    .optional()
-}
-
 /** Without what a misspelt key is the cause of: a key that is missing where an unknown one stands. */
 export function causes(document: unknown, issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue[] {
   const nameOfTable = (path: KeyPath): string => JSON.stringify(path)

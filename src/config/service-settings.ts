@@ -1,16 +1,20 @@
+import { isIP } from 'node:net'
 import { type TunnelError, userError } from '../errors.ts'
 import { HTTP_IDLE_MS } from '../limits.ts'
 import type { ServiceType } from '../protocol/index.ts'
 import { serviceNameOf, type Target } from './target.ts'
+import { quoted } from './units.ts'
 
 /** A service as the client runs it. */
 export interface ServiceSettings {
   name: string
   type: ServiceType
-  /** http: host patterns, `*` for the default route; none: what the gateway gives a service without one. */
+  /** http: host patterns, `*` for the default route; none: what the gateway gives a service without one. https: one at least, never `*`. */
   hosts: string[]
   /** http: visitors' paths begin with it; undefined: all. */
   path?: string | undefined
+  /** https: who ends TLS: the target. */
+  tls?: 'passthrough' | undefined
   /** http: a GET of this at the target tells whether it works; undefined: it is not asked. */
   health?: string | undefined
   /** http: what the gateway changes in each request. */
@@ -40,9 +44,10 @@ export interface Rewrite {
 /** A service as a file or a command line says it: parsed, with what was left out undefined. */
 export interface ServiceWish {
   name?: string | undefined
-  type: 'http' | 'tcp'
+  type: 'http' | 'https' | 'tcp'
   hosts?: string[] | undefined
   path?: string | undefined
+  tls?: 'passthrough' | undefined
   health?: string | undefined
   hostHeader?: string | undefined
   addHeaders?: [name: string, value: string][] | undefined
@@ -65,7 +70,7 @@ export interface Misfit {
 export function serviceSettings(wish: ServiceWish): ServiceSettings {
   const misfit = misfitOf(wish)
   if (misfit !== undefined) throw misfit.error
-  const { type, hosts = [], health, retry, port, target, gateways } = wish
+  const { type, hosts = [], tls, health, retry, port, target, gateways } = wish
   // All paths begin with it: it says nothing, and a replica that leaves it out has the same route.
   const path = wish.path === '/' ? undefined : wish.path
   return {
@@ -73,6 +78,7 @@ export function serviceSettings(wish: ServiceWish): ServiceSettings {
     type,
     hosts,
     path,
+    tls,
     health,
     rewrite: rewriteOf(wish, path),
     retry,
@@ -98,35 +104,64 @@ export function misfitOf(wish: ServiceWish): Misfit | undefined {
   return undefined
 }
 
-/** Only of http: the key of a file, and its value in a wish. */
-const HTTP_ONLY = [
-  ['host', 'hosts'],
-  ['path', 'path'],
-  ['health', 'health'],
-  ['host_header', 'hostHeader'],
-  ['add_headers', 'addHeaders'],
-  ['strip_path', 'stripPath'],
-  ['retry', 'retry'],
-] as const satisfies readonly (readonly [string, keyof ServiceWish])[]
+/** What this version has not, wherever it is asked for. */
+export const TLS_ENDS_HERE =
+  'not in this version yet: TLS that ends in the client: write tls = "passthrough" for a target that speaks TLS itself'
+
+/** The key of a file, its value in a wish, and the types that have it. */
+const KEYS_OF = [
+  ['host', 'hosts', ['http', 'https']],
+  ['path', 'path', ['http']],
+  ['health', 'health', ['http']],
+  ['host_header', 'hostHeader', ['http']],
+  ['add_headers', 'addHeaders', ['http']],
+  ['strip_path', 'stripPath', ['http']],
+  ['retry', 'retry', ['http']],
+  ['tls', 'tls', ['https']],
+] as const satisfies readonly (readonly [string, keyof ServiceWish, readonly ServiceWish['type'][]])[]
+
+/** Why a type has not what others have. */
+const WITHOUT = {
+  http: 'its visitors come without TLS',
+  https: 'https is carried as it is, and nobody on the way can read it',
+  tcp: 'tcp is carried as it is, to a port of its own',
+} as const satisfies Record<ServiceWish['type'], string>
 
 /** First match wins: a wrong type explains all that follows from it. */
 const MISFITS: readonly (readonly [key: string, complaint: (wish: ServiceWish) => string | undefined])[] = [
-  ...HTTP_ONLY.map(
-    ([key, field]) =>
+  ...KEYS_OF.map(
+    ([key, field, types]) =>
       [
         key,
         (wish: ServiceWish) =>
-          wish.type === 'http' || wish[field] === undefined
+          (types as readonly string[]).includes(wish.type) || wish[field] === undefined
             ? undefined
-            : `${key} is for http: ${wish.type} is carried as it is, to a port of its own: leave ${key} out, or offer http`,
+            : `${key} is for ${types.join(' and ')}: ${WITHOUT[wish.type]}: leave ${key} out, or offer ${types[0]}`,
       ] as const,
   ),
   [
     'port',
     ({ type, port }) =>
-      type === 'http' && port !== undefined
-        ? "http has no port of its own, visitors use the gateway's: leave port out, or offer tcp"
+      type !== 'tcp' && port !== undefined
+        ? `${type} has no port of its own, visitors use the gateway's: leave port out, or offer tcp`
         : undefined,
+  ],
+  ['type', ({ type, tls }) => (type === 'https' && tls === undefined ? TLS_ENDS_HERE : undefined)],
+  [
+    'type',
+    ({ type, hosts = [] }) =>
+      type === 'https' && hosts.length === 0
+        ? 'https is found by the host that visitors ask for: add host = ["app.example.com"]'
+        : undefined,
+  ],
+  [
+    'host',
+    ({ type, hosts = [] }) => {
+      const wrong = type === 'https' ? hosts.find((host) => host === '*' || isAddress(host)) : undefined
+      return wrong === undefined
+        ? undefined
+        : `${quoted(wrong)} is no host that visitors can ask for by TLS: write DNS names, as in "app.example.com" or "*.example.com"`
+    },
   ],
   [
     'strip_path',
@@ -151,6 +186,11 @@ const MISFITS: readonly (readonly [key: string, complaint: (wish: ServiceWish) =
         : undefined,
   ],
 ]
+
+/** As a host pattern has it: IPv6 in brackets. */
+function isAddress(host: string): boolean {
+  return isIP(host.replace(/^\[|\]$/g, '')) !== 0
+}
 
 function rewriteOf({ hostHeader, addHeaders, stripPath }: ServiceWish, path?: string): Rewrite | undefined {
   const rewrite = {

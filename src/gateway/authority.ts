@@ -46,6 +46,8 @@ export class Authority {
   reservedPorts: ReadonlySet<number> = new Set()
   /** Under which services without a host get one. The caller sets it. */
   domain: string | undefined
+  /** There is a port for visitors that come by TLS. The caller sets it. */
+  tls = false
 
   #several = { revision: -1, names: false }
   readonly #invites: Invites
@@ -295,6 +297,7 @@ export class Authority {
     const wanted = routesOf(offer, {
       name,
       domain: this.domain,
+      tls: this.tls,
       foreign: (host) => this.#owners.foreign(host, name, (exact) => grants.lists(name, exact)),
     })
     const routes = kept ?? wanted

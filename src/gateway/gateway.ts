@@ -26,6 +26,7 @@ import { type GatewayStatus, type Reported, reportClients, reportGauges, reportS
 import { DEFAULT_HOST, DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
 import { Routes } from './routes.ts'
 import { Store } from './store.ts'
+import { TlsPort } from './tls-port.ts'
 import { TrustedProxies } from './trusted.ts'
 import { VisitorPorts } from './visitor-ports.ts'
 import { Visitors } from './visitors.ts'
@@ -63,6 +64,8 @@ export class Gateway {
   readonly pin: Pin
   visitors: { host: string; port: number } = { host: '', port: 0 }
   clients: { host: string; port: number } = { host: '', port: 0 }
+  /** Where visitors of `https` services connect, and clients too. */
+  tls: { host: string; port: number } | undefined
   admin: { host: string; port: number } | undefined
 
   readonly #options: GatewayOptions
@@ -76,6 +79,7 @@ export class Gateway {
   readonly #clients: Clients
   readonly #goneLines = new Pace(CHANGES_LOGGED_PER_SECOND, CHANGES_LOGGED_BURST)
   readonly #listener: TunnelListener<Pin>
+  readonly #tlsPort: TlsPort
   readonly #admin: Admin
   readonly #access: AccessLog | undefined
   #settings: GatewaySettings
@@ -122,6 +126,7 @@ export class Gateway {
       limits: () => this.#limits,
       trusted: () => this.#trusted,
       access: this.#access,
+      tlsPort: () => this.tls?.port ?? 0,
       log,
     })
     this.#ports = new VisitorPorts({ visitors: this.#visitors, host: () => this.#portsHost, log })
@@ -156,6 +161,11 @@ export class Gateway {
       accept: this.#clients.accept,
       turnedAway: (address, why) => log.debug({ address }, `turned away: ${why}`),
     })
+    this.#tlsPort = new TlsPort({
+      tunnel: (socket, first) => this.#listener.adopt(socket, first),
+      visitor: (socket, hello, first) => this.#visitors.arriveTls(socket, hello, first),
+      turnedAway: (address, why) => log.debug({ address }, `turned away: ${why}`),
+    })
     this.#admin = new Admin(
       { ready: () => this.#ready, gauges: () => reportGauges(this.#reported) },
       settings.adminToken,
@@ -167,12 +177,16 @@ export class Gateway {
     const { authority } = this.#store
     this.#store.setGrants(settings.grants)
     authority.restarted(Date.now())
-    this.clients = await this.#listener.listen(settings.listen.tunnel)
+    const { tls, tunnel } = settings.listen
+    if (tls !== undefined) this.tls = await this.#tlsPort.listen(tls)
+    authority.tls = tls !== undefined
+    this.clients = tunnel === undefined ? (this.tls ?? this.clients) : await this.#listener.listen(tunnel)
     this.visitors = await this.#ports.listen(DEFAULT_ROUTE, settings.listen.http)
     if (settings.listen.admin !== undefined) this.admin = await this.#admin.listen(settings.listen.admin)
     authority.reservedPorts = new Set([
       this.clients.port,
       this.visitors.port,
+      ...(this.tls === undefined ? [] : [this.tls.port]),
       ...(this.admin === undefined ? [] : [this.admin.port]),
     ])
     await this.#registrar.openOwned()
@@ -295,6 +309,7 @@ export class Gateway {
       this.#visitors.close()
       await Promise.all([
         this.#listener.close(),
+        this.tls === undefined ? undefined : this.#tlsPort.close(),
         this.#clients.end(),
         this.admin === undefined ? undefined : this.#admin.close(),
       ])
@@ -329,6 +344,10 @@ export class Gateway {
       address === undefined ? this.clients.host : address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
     if (parsed.kind === 'tcp') return `tcp://${formatAddress({ host: own, port: parsed.port })}`
     const bracketed = own.includes(':') ? `[${own}]` : own
+    if (parsed.kind === 'https') {
+      const port = this.tls?.port ?? 443
+      return `https://${parsed.host}${port === 443 ? '' : `:${port}`}/`
+    }
     const host = parsed.host === DEFAULT_HOST ? bracketed : parsed.host
     const port = this.visitors.port === 80 ? '' : `:${this.visitors.port}`
     return `http://${host}${port}${route === DEFAULT_ROUTE ? '' : parsed.path}`
@@ -341,7 +360,7 @@ export class Gateway {
       clients: this.#clients,
       visitors: this.#visitors,
       memory: this.#memory,
-      unauthenticated: this.#listener.waiting,
+      unauthenticated: this.#listener.waiting + this.#tlsPort.waiting,
     }
   }
 }

@@ -8,7 +8,7 @@ type Granted = Pick<Grant, 'types' | 'ports'> & { hosts: ReadonlySet<string> | '
 
 /** What a gateway without any `[grant.NAME]` lets its one name offer. Lower ports need a word from the operator. */
 const WITHOUT_GRANTS: Granted = {
-  types: ['http', 'tcp'],
+  types: ['http', 'https', 'tcp'],
   hosts: 'any',
   ports: [{ from: 1024, to: 65_535 }],
 }
@@ -80,8 +80,10 @@ export class Grants {
   covers(name: string, route: Route, reserved: ReadonlySet<number>): boolean {
     const grant = this.#of(name)
     if (grant === undefined) return false
-    const type = parseRoute(route).kind === 'tcp' ? 'tcp' : 'http'
-    return grant.types.includes(type) && this.#outside(name, grant, route, reserved) === undefined
+    return (
+      grant.types.includes(parseRoute(route).kind) &&
+      this.#outside(name, grant, route, reserved) === undefined
+    )
   }
 
   /** The lowest port of the grant for which `taken` says false; undefined when there is none. */
@@ -104,7 +106,7 @@ export class Grants {
 
   #outside(name: string, grant: Granted, route: Route, reserved: ReadonlySet<number>): string | undefined {
     const parsed = parseRoute(route)
-    if (parsed.kind === 'http') {
+    if (parsed.kind !== 'tcp') {
       const { host } = parsed
       if (coversHost(grant.hosts, host)) return undefined
       const what = host === DEFAULT_HOST ? 'the default route' : `host ${host}`

@@ -6,12 +6,17 @@ export interface HostEntry {
   readonly name: string
   /** True when a route has a path other than `/`: then what a path means decides who answers. */
   readonly byPath: boolean
+  /** The route of visitors that come by TLS. */
+  readonly tls: Route | undefined
+  /** True when it has routes for plain http, on whatever path. */
+  readonly plain: boolean
   /** The route with the longest path that `path` is, or is below: `/api` fits `/api` and `/api/x`, and not `/apix`. */
   route(path: string): Route | undefined
 }
 
 class Entry implements HostEntry {
   readonly name: string
+  tls: Route | undefined
   #root: Route | undefined
   readonly #paths = new Map<string, Route>()
   /** No path here is longer; after a release it may be more than that. */
@@ -26,7 +31,11 @@ class Entry implements HostEntry {
   }
 
   get empty(): boolean {
-    return this.#root === undefined && this.#paths.size === 0
+    return this.tls === undefined && !this.plain
+  }
+
+  get plain(): boolean {
+    return this.#root !== undefined || this.#paths.size > 0
   }
 
   add(path: string, route: Route): void {
@@ -94,8 +103,8 @@ export class HostTable {
     return dot > 0 ? this.#below.get(host.slice(dot + 1))?.name : undefined
   }
 
-  /** The host is nobody's yet, or `name`'s: the caller has looked. */
-  add(name: string, { host, path }: { host: string; path: string }, route: Route): void {
+  /** The host is nobody's yet, or `name`'s: the caller has looked. Without a path it is the route of TLS. */
+  add(name: string, { host, path }: { host: string; path?: string }, route: Route): void {
     let entry = this.#at(host)
     if (entry === undefined) {
       entry = new Entry(name)
@@ -103,12 +112,14 @@ export class HostTable {
       else if (isWildcard(host)) this.#below.set(host.slice(2), entry)
       else this.#exact.set(host, entry)
     }
-    entry.add(path, route)
+    if (path === undefined) entry.tls = route
+    else entry.add(path, route)
   }
 
-  remove({ host, path }: { host: string; path: string }): void {
+  remove({ host, path }: { host: string; path?: string }): void {
     const entry = this.#at(host)
-    entry?.remove(path)
+    if (path !== undefined) entry?.remove(path)
+    else if (entry !== undefined) entry.tls = undefined
     if (entry?.empty !== true) return
     if (host === DEFAULT_HOST) this.#rest = undefined
     else if (isWildcard(host)) this.#below.delete(host.slice(2))

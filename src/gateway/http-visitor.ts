@@ -136,6 +136,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     if (this.#facts.trusted) this.#facts = { ...this.#facts, address: lobby.visitorOf(this.address, head) }
     const host = lobby.hosts.find(head.host)
     if (host === undefined) return { problem: 'no_route' }
+    if (!host.plain && host.tls !== undefined) return lobby.toTls(head)
     const path = host.byPath ? routingPath(head.target) : '/'
     if (path === undefined) return { problem: 'bad_request' }
     const route = host.route(path)

@@ -60,6 +60,8 @@ export interface HttpLobby extends Lobby {
   readonly trusted: TrustedProxies
   limitsOf(route: Route | undefined): ExchangeLimits
   traffic(route: Route): RouteTraffic
+  /** Where a host is reached that has only an `https` service. */
+  toTls(head: RequestHead): Refusal
   /** Behind a trusted proxy: whose request it is. */
   visitorOf(peer: string, head: RequestHead): string
   /** Its connection counts on this route from now on, until it leaves the seat. */

@@ -2,7 +2,7 @@ import { parseHostPattern } from '../config/index.ts'
 import { TunnelError } from '../errors.ts'
 import { HOSTS_PER_SERVICE, REWRITE_HEADERS } from '../limits.ts'
 import { printable, type ServiceOffer } from '../protocol/index.ts'
-import { DEFAULT_HOST, hostOf, httpRoute, isPath, type Route, tcpRoute } from './route.ts'
+import { DEFAULT_HOST, hostOf, httpRoute, httpsRoute, isPath, type Route, tcpRoute } from './route.ts'
 
 /** What decides, besides the offer, where visitors reach it. */
 export interface Surroundings {
@@ -10,11 +10,13 @@ export interface Surroundings {
   name: string
   /** Services without a host get SERVICE.DOMAIN. */
   domain: string | undefined
+  /** The gateway has a port for visitors that come by TLS. */
+  tls: boolean
   /** The host is another name's: it owns it, or a wildcard above it. */
   foreign(host: string): boolean
 }
 
-const ALONE: Surroundings = { name: '', domain: undefined, foreign: () => false }
+const ALONE: Surroundings = { name: '', domain: undefined, tls: true, foreign: () => false }
 
 /**
  * Where visitors reach an offer: each once, on all of its hosts with its path. Undefined for `tcp` without a port
@@ -40,13 +42,14 @@ export function routesOf(offer: ServiceOffer, surroundings: Surroundings = ALONE
     }
     return port === 0 ? undefined : [tcpRoute(port)]
   }
-  throw refused('unsupported', offer, 'this gateway carries only http and tcp so far: offer one of them')
+  if (offer.type === 'https') return httpsRoutes(offer, surroundings)
+  throw refused('unsupported', offer, 'this gateway carries http, https and tcp so far: offer one of them')
 }
 
 /** True when both ask for the same place. */
 export function asksAlike(one: ServiceOffer, other: ServiceOffer): boolean {
-  const asked = ({ type, hosts = [], path = '/', port = 0 }: ServiceOffer): string =>
-    JSON.stringify([type, hosts, path, port])
+  const asked = ({ type, hosts = [], path = '/', port = 0, tls = '' }: ServiceOffer): string =>
+    JSON.stringify([type, hosts, path, port, tls])
   return asked(one) === asked(other)
 }
 
@@ -60,18 +63,44 @@ function httpRoutes(offer: ServiceOffer, surroundings: Surroundings): Route[] {
       `${what}: write it as /api/v1, without escapes and a slash at the end`,
     )
   }
-  if (hosts.length > HOSTS_PER_SERVICE) {
-    const detail = `${hosts.length} hosts are more than the ${HOSTS_PER_SERVICE} of one service: make two services of it`
+  if (hosts.length === 0) return [httpRoute(hostFor(offer, surroundings), path)]
+  return distinctHosts(offer, hosts).map((host) => httpRoute(host, path))
+}
+
+/** How TLS ends is between the service and its visitors: nothing here looks at `tls`. */
+function httpsRoutes(offer: ServiceOffer, surroundings: Surroundings): Route[] {
+  const { hosts = [], path, retry, rewrite } = offer
+  if ((offer.port ?? 0) !== 0)
+    throw refused('bad_service', offer, 'https has no port of its own: leave it out')
+  if (path !== undefined || retry !== undefined || rewrite !== undefined) {
+    const why = 'the gateway sees no requests of https: leave out path, retry and rewrite'
+    throw refused('bad_service', offer, why)
+  }
+  if (!surroundings.tls) {
+    const why = 'this gateway has no port for https: start it with --tls :443, or listen.tls in gateway.toml'
+    throw refused('unsupported', offer, why)
+  }
+  if (hosts.length > 0) return distinctHosts(offer, hosts, false).map(httpsRoute)
+  if (surroundings.domain !== undefined) return [httpsRoute(hostFor(offer, surroundings))]
+  throw refused('bad_service', offer, 'https is found by the host that visitors ask for: give it hosts')
+}
+
+/** The hosts of an offer in their one spelling. */
+function distinctHosts(offer: ServiceOffer, said: readonly string[], rest = true): string[] {
+  if (said.length > HOSTS_PER_SERVICE) {
+    const detail = `${said.length} hosts are more than the ${HOSTS_PER_SERVICE} of one service: make two services of it`
     throw refused('bad_service', offer, detail)
   }
-  if (hosts.length === 0) return [httpRoute(hostFor(offer, surroundings), path)]
-  const routes = new Set<Route>()
-  for (const text of hosts) {
-    const route = httpRoute(hostIn(offer, text), path)
-    if (routes.has(route)) throw refused('bad_service', offer, `host "${printable(text)}" is there twice`)
-    routes.add(route)
+  const hosts = new Set<string>()
+  for (const text of said) {
+    const host = hostIn(offer, text)
+    if (host === DEFAULT_HOST && !rest) {
+      throw refused('bad_service', offer, '"*" is no host of https: name the hosts, or "*." and a domain')
+    }
+    if (hosts.has(host)) throw refused('bad_service', offer, `host "${printable(text)}" is there twice`)
+    hosts.add(host)
   }
-  return [...routes]
+  return [...hosts]
 }
 
 /** The host of a service that named none. */

@@ -67,7 +67,7 @@ export class Owners {
       const owner = this.ownerOf(route)
       if (owner !== undefined && owner !== name) throw taken(route)
       const parsed = parseRoute(route)
-      if (parsed.kind === 'http' && this.foreign(parsed.host, name, listed)) throw hostTaken(parsed.host)
+      if (parsed.kind !== 'tcp' && this.foreign(parsed.host, name, listed)) throw hostTaken(parsed.host)
       return owner === undefined
     })
     if (free.length > 0 && (this.#routesOf.get(name)?.size ?? 0) + free.length > ROUTES_PER_NAME) {
@@ -103,7 +103,7 @@ export class Owners {
     this.#forgetPort(route)
     this.#owned.delete(route)
     const parsed = parseRoute(route)
-    if (parsed.kind === 'http') this.hosts.remove(parsed)
+    if (parsed.kind !== 'tcp') this.hosts.remove(parsed)
     const routes = this.#routesOf.get(owned.name)
     routes?.delete(route)
     if (routes?.size === 0) this.#routesOf.delete(owned.name)
@@ -147,7 +147,7 @@ export class Owners {
     if (routes === undefined) this.#routesOf.set(owned.name, new Set([owned.route]))
     else routes.add(owned.route)
     const parsed = parseRoute(owned.route)
-    if (parsed.kind === 'http') this.hosts.add(owned.name, parsed, owned.route)
+    if (parsed.kind !== 'tcp') this.hosts.add(owned.name, parsed, owned.route)
     else if (owned.service !== undefined) {
       this.#portOf.set(`${owned.name}/${owned.service}`, parsed.port)
     }

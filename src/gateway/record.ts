@@ -89,7 +89,7 @@ function hostsHaveOneOwner(owners: readonly OwnedRoute[]): boolean {
   const nameOf = new Map<string, string>()
   return owners.every(({ route, name }) => {
     const parsed = readRoute(route)
-    if (parsed?.kind !== 'http') return true
+    if (parsed === undefined || parsed.kind === 'tcp') return true
     const first = nameOf.get(parsed.host) ?? name
     nameOf.set(parsed.host, first)
     return first === name

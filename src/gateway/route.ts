@@ -4,12 +4,16 @@ import { CONTROL_TEXT_CHARACTERS } from '../limits.ts'
 
 /**
  * The gateway's entry for visitors, as people write it and as it is kept: `app.example.com/`, `*.example.com/api`,
- * `default` and `default/api` (every other host), or `tcp:2222`. Always the text that `formatRoute` writes, so that
+ * `default` and `default/api` (every other host), `https:app.example.com` (by the name that a TLS visitor asks for), or
+ * `tcp:2222`. Always the text that `formatRoute` writes, so that
  * equal routes are equal strings.
  */
 export type Route = string
 
-export type ParsedRoute = { kind: 'tcp'; port: number } | { kind: 'http'; host: string; path: string }
+export type ParsedRoute =
+  | { kind: 'tcp'; port: number }
+  | { kind: 'http'; host: string; path: string }
+  | { kind: 'https'; host: string }
 
 export const DEFAULT_ROUTE: Route = 'default'
 /** In place of a host: every host that nobody owns. */
@@ -26,8 +30,16 @@ export function httpRoute(host: string, path = '/'): Route {
   return path === '/' ? DEFAULT_ROUTE : `${DEFAULT_ROUTE}${path}`
 }
 
+/** The route of a host whose visitors come by TLS. Nothing but the host is seen of them, so there is no path. */
+export function httpsRoute(host: string): Route {
+  return `${HTTPS}${host}`
+}
+
+const HTTPS = 'https:'
+
 export function formatRoute(route: ParsedRoute): Route {
-  return route.kind === 'tcp' ? tcpRoute(route.port) : httpRoute(route.host, route.path)
+  if (route.kind === 'tcp') return tcpRoute(route.port)
+  return route.kind === 'https' ? httpsRoute(route.host) : httpRoute(route.host, route.path)
 }
 
 /** Reads what `formatRoute` wrote or a person typed, who may leave out the slash of a host. Throws `usage`. */
@@ -36,7 +48,7 @@ export function parseRoute(text: string): ParsedRoute {
   if (route !== undefined) return route
   throw userError(
     'usage',
-    `"${text}" is not a route: write a host as "app.example.com", with a path as "app.example.com/api", "default", or a port as "tcp:2222"`,
+    `"${text}" is not a route: write a host as "app.example.com", with a path as "app.example.com/api", for TLS as "https:app.example.com", "default", or a port as "tcp:2222"`,
   )
 }
 
@@ -44,13 +56,22 @@ export function parseRoute(text: string): ParsedRoute {
 export function readRoute(text: string): ParsedRoute | undefined {
   const port = Number(/^tcp:([1-9][0-9]{0,4})$/.exec(text)?.[1])
   if (port <= 65_535) return { kind: 'tcp', port }
+  if (text.startsWith(HTTPS)) {
+    const host = readHost(text.slice(HTTPS.length))
+    return host === undefined || host === DEFAULT_HOST ? undefined : { kind: 'https', host }
+  }
   const slash = text.indexOf('/')
   const said = slash < 0 ? text : text.slice(0, slash)
   const path = slash < 0 ? '/' : text.slice(slash)
   if (!isPath(path) || said === DEFAULT_HOST) return undefined
   if (said === DEFAULT_ROUTE) return { kind: 'http', host: DEFAULT_HOST, path }
+  const host = readHost(said)
+  return host === undefined ? undefined : { kind: 'http', host, path }
+}
+
+function readHost(text: string): string | undefined {
   try {
-    return { kind: 'http', host: hostOf(said), path }
+    return hostOf(text)
   } catch (error) {
     if (error instanceof TunnelError) return undefined
     throw error

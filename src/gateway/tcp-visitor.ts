@@ -12,11 +12,18 @@ import {
   type SpliceResult,
   splice,
 } from '../net/index.ts'
-import { encodeProxyHeader } from '../protocol/index.ts'
+import { type ClientHello, encodeProxyHeader, tlsAlert } from '../protocol/index.ts'
 import type { Carried, ConnectedClient } from './connected-client.ts'
+import { farewell } from './farewell.ts'
 import type { Guest, Lobby } from './lobby.ts'
 import type { Route } from './route.ts'
 import type { Replica } from './routes.ts'
+
+/** What a visitor that comes by TLS has said before it is carried. */
+export interface TlsVisit {
+  readonly hello: ClientHello
+  readonly first: readonly Uint8Array[]
+}
 
 /** A stream whose splice is about to be made. Nothing can arrive before that. */
 const NOBODY: StreamSink = { data() {}, end() {}, reset() {}, drain() {} }
@@ -43,10 +50,13 @@ export class TcpVisitor implements Guest, Carried {
   #unreached: UnreachedCode | undefined
   #over = false
   readonly #meter: Meter
+  readonly #tls: TlsVisit | undefined
   /** What of `bytes` is in the meter. */
   #metered = { in: 0, out: 0 }
 
-  constructor(lobby: Lobby, socket: Socket, route: Route, meter: Meter) {
+  /** `tls`: how it began, for one that was routed by that. */
+  constructor(lobby: Lobby, socket: Socket, route: Route, meter: Meter, tls?: TlsVisit) {
+    this.#tls = tls
     this.#lobby = lobby
     this.#meter = meter
     this.socket = socket
@@ -72,7 +82,7 @@ export class TcpVisitor implements Guest, Carried {
   /** Looks for a client; holds the visitor if there is none. False: it is held. */
   seek(): boolean {
     const held = this.#held
-    if (held === undefined) return this.#seek(NOTHING)
+    if (held === undefined) return this.#seek(this.#tls?.first ?? NOTHING)
     this.#held = undefined
     return this.#seek(held.release())
   }
@@ -139,8 +149,8 @@ export class TcpVisitor implements Guest, Carried {
       ...(this.address === '' ? {} : { source: { address: this.address, port: remotePort ?? 0 } }),
       destination: { address: plainAddress(localAddress ?? '0.0.0.0'), port: localPort ?? 0 },
       tlvs: {
-        alpn: undefined,
-        authority: undefined,
+        alpn: this.#tls?.hello.alpnBytes,
+        authority: this.#tls?.hello.serverName,
         uniqueId: randomFillSync(Buffer.allocUnsafe(16)),
         service,
       },
@@ -203,6 +213,12 @@ export class TcpVisitor implements Guest, Carried {
   }
 
   #reset(code: string): void {
+    // One who has said hello and heard nothing is told that it is not his fault, and is here until that has left.
+    if (this.#tls !== undefined && code !== 'cut' && !this.socket.destroyed) {
+      this.socket.once('close', () => this.#done(undefined, undefined, code))
+      farewell(this.socket, tlsAlert(code === 'no_route' ? 'unrecognized_name' : 'internal_error'))
+      return
+    }
     this.socket.on('error', () => {})
     resetSocket(this.socket)
     this.#done(undefined, undefined, code)

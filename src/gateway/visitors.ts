@@ -6,6 +6,7 @@ import { Field, fieldText, type RequestHead } from '../http1/index.ts'
 import { CHANGES_LOGGED_BURST, CHANGES_LOGGED_PER_SECOND, VISITORS, VISITORS_PER_ADDRESS } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
 import { addressClass, addressKey, gatewayDescriptors, plainAddress } from '../net/index.ts'
+import type { ClientHello } from '../protocol/index.ts'
 import { Pace } from '../transport/index.ts'
 import type { AccessLog } from './access-log.ts'
 import type { Authority } from './authority.ts'
@@ -33,6 +34,8 @@ export interface VisitorsOptions {
   limits: () => LimitsOf
   trusted: () => TrustedProxies
   access: AccessLog | undefined
+  /** Where `https` services are reached. */
+  tlsPort: () => number
   /** Sockets of visitors at once; by default what the process may have, less what tunnels need. */
   capacity?: number | undefined
   /** The same for one address. */
@@ -132,6 +135,19 @@ export class Visitors implements HttpLobby {
     if (this.#letIn(socket, NOBODY)) this.#all.set(new HttpVisitor(this, socket), NOBODY)
   }
 
+  /** A visitor has said hello by TLS, `first` being all that it said. `socket` is paused, and owned from now on. */
+  arriveTls(socket: Socket, hello: ClientHello, first: readonly Uint8Array[]): void {
+    const route = hello.serverName === undefined ? undefined : this.hosts.find(hello.serverName)?.tls
+    const name = route === undefined ? NOBODY : (this.#options.authority.ownerOf(route) ?? NOBODY)
+    if (!this.#letIn(socket, name)) return
+    const traffic = route === undefined ? NO_TRAFFIC : this.traffic(route)
+    const visitor = new TcpVisitor(this, socket, route ?? NO_ROUTE, traffic, { hello, first })
+    this.#all.set(visitor, name)
+    if (route === undefined) visitor.dismiss('no_route')
+    else if (this.#options.memory.full) visitor.dismiss('busy')
+    else visitor.seek()
+  }
+
   /** Counts it, or resets it. */
   #letIn(socket: Socket, name: string): boolean {
     this.total++
@@ -170,6 +186,13 @@ export class Visitors implements HttpLobby {
 
   traffic(route: Route): RouteTraffic {
     return this.#traffic.of(route)
+  }
+
+  /** To that literal host, which has an owner here, and nowhere else. */
+  toTls(head: RequestHead): Refusal {
+    const port = this.#options.tlsPort()
+    const target = head.target === '*' ? '/' : head.target
+    return { problem: 'moved', location: `https://${head.host}${port === 443 ? '' : `:${port}`}${target}` }
   }
 
   visitorOf(peer: string, { bytes }: RequestHead): string {
@@ -368,6 +391,10 @@ export class Visitors implements HttpLobby {
 }
 
 const TOO_MANY: Refusal = { problem: 'too_many_connections' }
+
+/** Of visitors that have none. */
+const NO_ROUTE: Route = ''
+const NO_TRAFFIC = { in: 0, out: 0 }
 
 /** No name has it: whose share a visitor counts in that has not said where it goes. */
 const NOBODY = ''

@@ -2,8 +2,14 @@ import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
 import { HeadReader, HttpFault, RequestHead } from '../http1/index.ts'
-import { APOLOGY_LINGER_MS, HALF_CLOSE_GRACE_MS, HALF_CLOSED_MS, HELD_BYTES } from '../limits.ts'
-import { askWhetherReset, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
+import {
+  APOLOGY_LINGER_MS,
+  HALF_CLOSE_GRACE_MS,
+  HALF_CLOSED_MS,
+  HELD_BYTES,
+  TCP_KEEPALIVE_MS,
+} from '../limits.ts'
+import { askWhetherReset, Keep, Outlet, type OutletOwner, resetSocket } from '../net/index.ts'
 import { BodyPace } from './body-pace.ts'
 import { Exchange, type ExchangeHost } from './exchange.ts'
 import { type Problem, page, problemOf } from './pages.ts'
@@ -37,8 +43,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   /** Of the last request: most of a connection's ask the same host. */
   #last: { hostText: string; host: string } | undefined
   /** Came while an exchange was under way. */
-  #stash: Uint8Array[] = []
-  #stashBytes = 0
+  readonly #stash = new Keep()
   /** Behind the request that is being looked at, in what is being taken apart. */
   #behind = 0
   /** Since when it waits for what it waits for: a head, a next request, a last byte to leave, the visitor's own end. */
@@ -52,6 +57,8 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   #over = false
   #paused = false
   readonly #pace = new BodyPace()
+  /** It has seen a sweep: only now is it worth the system calls by which the kernel notices a visitor who is gone. */
+  #lasts = false
   /** What `sweep` saw last. */
   #moved = 0
   #movedAt: number
@@ -76,7 +83,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   get halfClosed(): boolean {
-    return this.#halfClosed && this.#stashBytes === 0 && this.#behind === 0
+    return this.#halfClosed && this.#stash.bytes === 0 && this.#behind === 0
   }
 
   get closing(): boolean {
@@ -205,7 +212,6 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   #keep(chunk: Uint8Array): void {
     this.#stash.push(chunk)
-    this.#stashBytes += chunk.length
     this.flow()
   }
 
@@ -237,7 +243,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 
   flow(): void {
     const { exchange } = this
-    const full = !this.#ending && (this.#stashBytes >= HELD_BYTES || exchange?.blocked === true)
+    const full = !this.#ending && (this.#stash.bytes >= HELD_BYTES || exchange?.blocked === true)
     if (full === this.#paused) return
     this.#paused = full
     if (full) this.socket.pause()
@@ -249,8 +255,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   }
 
   switched(): void {
-    const stash = this.#takeStash()
-    for (const chunk of stash) this.exchange?.forward(chunk)
+    for (const chunk of this.#stash.take()) this.exchange?.forward(chunk)
     if (this.#halfClosed) this.exchange?.upstream?.stream.end()
     this.flow()
   }
@@ -281,14 +286,24 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     const upstream = exchange.detach()
     if (!exchange.requestDone) upstream?.discard()
     this.site.done(exchange, now)
-    if (close) this.#end()
-    else if (this.#stashBytes > 0) this.#advance()
+    if (this.#sendsNoMore(exchange)) this.#close()
+    else if (close) this.#end()
+    else if (this.#stash.bytes > 0) this.#advance()
+  }
+
+  /**
+   * A visitor who asked for the connection to be closed sends no more (RFC 9112, 9.6), so that nothing of it can come on
+   * a closed socket and reset the answer away: there is no end to wait for. 165 → 145 µs of the gateway's CPU for a
+   * visit of one request, together with what `#lasts` spares.
+   */
+  #sendsNoMore({ head }: Exchange): boolean {
+    return head.close && head.framing === 'none' && this.#stash.bytes === 0
   }
 
   /** Looks at what came in the meantime. Its last request may have been sent with a FIN. */
   #advance(): void {
-    let behind = this.#stashBytes
-    for (const chunk of this.#takeStash()) {
+    let behind = this.#stash.bytes
+    for (const chunk of this.#stash.take()) {
       behind -= chunk.length
       this.#parse(chunk, 0, behind)
     }
@@ -296,18 +311,15 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (this.#halfClosed && this.exchange === undefined) this.#end()
   }
 
-  #takeStash(): Uint8Array[] {
-    const stash = this.#stash
-    this.#stash = []
-    this.#stashBytes = 0
-    return stash
-  }
-
   // ── Time ──────────────────────────────────────────────────────────────────────────────────────────────
 
   /** From the sweep. */
   sweep(now: number): void {
     const { exchange } = this
+    if (!this.#lasts) {
+      this.#lasts = true
+      this.socket.setKeepAlive(true, TCP_KEEPALIVE_MS)
+    }
     const { limits } = exchange ?? this.site
     // Who is told the end, and sends on and on, moves nothing.
     const deaf = this.#ending || (exchange?.answered === true && exchange.closes)
@@ -375,10 +387,18 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (this.#ending || this.#over) return
     this.#ending = true
     this.#since = performance.now()
-    this.#takeStash()
+    this.#stash.take()
     this.#outlet.end()
     this.#paused = false
     this.socket.resume()
+  }
+
+  /** Ends it with nothing to wait for: all was written, and no more will come. */
+  #close(): void {
+    this.#ending = true
+    this.#since = performance.now()
+    // Not under the write that has just left: Node would make an error of that, with a stack, for nobody.
+    setImmediate(destroySocket, this.socket)
   }
 
   #finish(error: TunnelError | undefined): void {
@@ -387,7 +407,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     sweep.delete(this)
     const delivered = this.#outlet.waiting === 0
     this.#outlet.close()
-    this.#takeStash()
+    this.#stash.take()
     const { socket, exchange } = this
     this.exchange = undefined
     if (exchange !== undefined) {
@@ -405,6 +425,10 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     if (!socket.destroyed) socket.destroy()
     this.site.closed(error)
   }
+}
+
+function destroySocket(socket: Socket): void {
+  socket.destroy()
 }
 
 function left(): TunnelError {

@@ -12,6 +12,7 @@ import {
   writeResponse,
 } from '../http1/index.ts'
 import { HELD_BYTES, REPLAY_BYTES } from '../limits.ts'
+import { Keep } from '../net/index.ts'
 import { PAGES, type Problem, page, problemOf } from './pages.ts'
 import type { ExchangeLimits, HttpSite, Meter } from './site.ts'
 import type { Upstream, UpstreamUser } from './upstream.ts'
@@ -78,8 +79,7 @@ export class Exchange implements UpstreamUser {
   #continued = false
   #blocked = false
   /** Body as it goes to the stream, while it may have to be sent again; undefined once it is too much. */
-  #replay: Uint8Array[] | undefined = []
-  #replayBytes = 0
+  #replay: Keep | undefined
   /** Received from the stream and not consumed: what it became has not left. */
   #owed = 0
   /** The answer, framed by the close of the connection, or told so. */
@@ -93,6 +93,7 @@ export class Exchange implements UpstreamUser {
     this.limits = host.site.limits
     this.#body = bodyOf(head, true, false)
     this.#requestDone = this.#body.done
+    this.#replay = this.#requestDone ? NOTHING : new Keep()
     if (this.#requestDone) this.requestDoneAt = now
     this.bytesIn = head.bytes.length
   }
@@ -120,7 +121,7 @@ export class Exchange implements UpstreamUser {
   /** The visitor's bytes cannot be passed on just now. */
   get blocked(): boolean {
     if (this.upstream !== undefined) return this.#blocked
-    return !this.#answered && this.#replayBytes >= HELD_BYTES
+    return !this.#answered && (this.#replay?.bytes ?? 0) >= HELD_BYTES
   }
 
   /** The visitor waits to be told to send its body. One that is told the answer instead may still send it, or not. */
@@ -208,14 +209,17 @@ export class Exchange implements UpstreamUser {
     upstream.begin(this, this.head)
     const { stream } = upstream
     let room = stream.write(writeRequest(this.head, changes))
-    for (const piece of this.#replay ?? []) room = stream.write(piece)
+    for (const piece of this.#replay?.chunks ?? []) room = stream.write(piece)
     this.#forgetReplay()
     this.#blocked = !room
     this.#host.flow()
   }
 
   /** Answers in the target's place. For one whose answer has not begun. */
-  refuse(problem: Problem, options: { detail?: string; retryAfter?: number | undefined } = {}): void {
+  refuse(
+    problem: Problem,
+    options: { detail?: string; retryAfter?: number | undefined; location?: string | undefined } = {},
+  ): void {
     if (this.#answered || this.status !== 0) return
     const { head, requestId } = this
     this.problem = problem
@@ -228,6 +232,7 @@ export class Exchange implements UpstreamUser {
       head: head.method === 'HEAD',
       close: this.#close,
       retryAfter: options.retryAfter,
+      location: options.location,
     })
     this.status = PAGES[problem].status
     this.firstByteAt = performance.now()
@@ -323,7 +328,6 @@ export class Exchange implements UpstreamUser {
   #send(piece: Uint8Array): void {
     if (this.#replay !== undefined) {
       this.#replay.push(piece)
-      this.#replayBytes += piece.length
       this.#forgetReplay()
     }
     // An answer that came before the request's end, and whose stream is gone: the rest is for nobody.
@@ -331,7 +335,7 @@ export class Exchange implements UpstreamUser {
   }
 
   #forgetReplay(): void {
-    if (this.upstream !== undefined && this.#replayBytes > REPLAY_BYTES) this.#replay = undefined
+    if (this.upstream !== undefined && (this.#replay?.bytes ?? 0) > REPLAY_BYTES) this.#replay = undefined
   }
 
   #out(chunk: Uint8Array): void {
@@ -371,6 +375,9 @@ export class Exchange implements UpstreamUser {
     this.#host.reset(reason)
   }
 }
+
+/** What is kept of the body of a request that has none. */
+const NOTHING = new Keep()
 
 /** Pieces of one call. */
 const pieces: Uint8Array[] = []

@@ -11,6 +11,7 @@ const SERVER = 'the server behind this address'
  * 15, and RFC 6585 have them.
  */
 export const PAGES = {
+  moved: { status: 308, text: 'this address is reached by https' },
   bad_request: { status: 400, text: 'this is not a proper HTTP request' },
   no_route: { status: 404, text: 'there is nothing at this address' },
   head_timeout: { status: 408, text: 'the request took too long to arrive' },
@@ -70,9 +71,11 @@ export interface PageOptions {
   head: boolean
   close: boolean
   retryAfter?: number | undefined
+  location?: string | undefined
 }
 
 const REASONS: Readonly<Record<number, string>> = {
+  308: 'Permanent Redirect',
   400: 'Bad Request',
   404: 'Not Found',
   408: 'Request Timeout',
@@ -108,6 +111,7 @@ export function page(options: PageOptions): Buffer {
       `Content-Length: ${Buffer.byteLength(body)}\r\n` +
       `Date: ${new Date().toUTCString()}\r\n` +
       (retryAfter === undefined ? '' : `Retry-After: ${retryAfter}\r\n`) +
+      (options.location === undefined ? '' : `Location: ${options.location}\r\n`) +
       `Cache-Control: no-store\r\nX-Request-Id: ${requestId}\r\n` +
       `${close ? 'Connection: close\r\n' : ''}\r\n${head ? '' : body}`,
     'latin1',

@@ -23,6 +23,8 @@ export interface ExchangeLimits {
 export interface Refusal {
   readonly problem: Problem
   readonly retryAfter?: number | undefined
+  /** Where to ask instead. */
+  readonly location?: string | undefined
 }
 
 /** Bytes of visitors, counted while they move. */

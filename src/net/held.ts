@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import { HELD_BYTES } from '../limits.ts'
+import { Keep } from './keep.ts'
 import { askWhetherReset } from './reset.ts'
 
 export interface HeldSocketOptions {
@@ -21,32 +22,30 @@ export interface HeldSocketOptions {
 export class HeldSocket {
   readonly socket: Socket
   readonly #options: HeldSocketOptions
-  #chunks: Uint8Array[]
-  #bytes = 0
+  readonly #kept: Keep
   #state: 'held' | 'gone' | 'released' = 'held'
 
   constructor(socket: Socket, options: HeldSocketOptions = {}) {
     this.socket = socket
     this.#options = options
-    this.#chunks = [...(options.chunks ?? [])]
-    for (const chunk of this.#chunks) this.#bytes += chunk.length
+    this.#kept = new Keep(options.chunks)
     socket.allowHalfOpen = true
     socket.on('data', this.#onData)
     socket.on('end', this.#onEnd)
     socket.on('error', this.#onError)
     socket.on('close', this.#onClose)
-    if (this.#bytes < HELD_BYTES) socket.resume()
+    if (this.#kept.bytes < HELD_BYTES) socket.resume()
     else socket.pause()
     if (socket.destroyed) queueMicrotask(this.#onClose)
   }
 
   /** What was read, in order. */
   get chunks(): readonly Uint8Array[] {
-    return this.#chunks
+    return this.#kept.chunks
   }
 
   get bytes(): number {
-    return this.#bytes
+    return this.#kept.bytes
   }
 
   /**
@@ -69,21 +68,20 @@ export class HeldSocket {
   release(): readonly Uint8Array[] {
     this.#leave()
     this.socket.pause()
-    return this.#chunks
+    return this.#kept.chunks
   }
 
   /** Ends the visit: what was read is dropped, the socket destroyed. `onGone` is not called. */
   drop(): void {
     this.#leave()
     this.socket.on('error', ignore)
-    this.#chunks = []
+    this.#kept.take()
     this.socket.destroy()
   }
 
   readonly #onData = (chunk: Uint8Array): void => {
-    this.#chunks.push(chunk)
-    this.#bytes += chunk.length
-    if (this.#bytes >= HELD_BYTES) this.socket.pause()
+    this.#kept.push(chunk)
+    if (this.#kept.bytes >= HELD_BYTES) this.socket.pause()
   }
 
   readonly #onEnd = (): void => {
@@ -100,7 +98,7 @@ export class HeldSocket {
   readonly #onClose = (): void => {
     if (this.#state !== 'held') return
     this.#state = 'gone'
-    this.#chunks = []
+    this.#kept.take()
     this.#options.onGone?.(this)
   }
 

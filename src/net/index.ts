@@ -22,6 +22,7 @@ export {
 export { type DuplexInfo, duplexOf, type StreamDuplex } from './duplex.ts'
 export { HeldSocket, type HeldSocketOptions } from './held.ts'
 export { type IdleMember, IdleSweep, idleSweep } from './idle.ts'
+export { Keep } from './keep.ts'
 export { closeServer, type ListenAddress, listenOn } from './listen.ts'
 export { Outlet, type OutletOwner } from './outlet.ts'
 export { askWhetherReset, resetSocket } from './reset.ts'

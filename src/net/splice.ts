@@ -4,6 +4,7 @@ import { HALF_CLOSED_MS, LINGER_MS } from '../limits.ts'
 import type { Stream, StreamSink } from '../mux/index.ts'
 import { connectionError } from './connection-error.ts'
 import { type IdleMember, idleSweep } from './idle.ts'
+import { Keep } from './keep.ts'
 import { Outlet, type OutletOwner } from './outlet.ts'
 import { askWhetherReset, resetSocket } from './reset.ts'
 
@@ -69,7 +70,7 @@ export class Splice implements StreamSink, IdleMember, OutletOwner {
   readonly stream: Stream
   readonly #options: SpliceOptions
   readonly #outlet: Outlet
-  #replay: Uint8Array[] | undefined
+  #replay: Keep | undefined
   #sent = 0
   #delivered = 0
   #bytesOut = 0
@@ -84,7 +85,7 @@ export class Splice implements StreamSink, IdleMember, OutletOwner {
     this.#options = options
     this.#outlet = new Outlet(socket, this)
     this.#connected = !socket.connecting
-    if (options.keep !== undefined && options.keep > 0) this.#replay = []
+    if (options.keep !== undefined && options.keep > 0) this.#replay = new Keep()
     stream.sink = this
     socket.allowHalfOpen = true
     socket.on('data', this.#onData)
@@ -113,7 +114,7 @@ export class Splice implements StreamSink, IdleMember, OutletOwner {
 
   /** All that was sent, while another stream could be given the same: no byte came back, and it was not more than `keep`. */
   get replay(): readonly Uint8Array[] | undefined {
-    return this.#replay
+    return this.#replay?.chunks
   }
 
   /** The socket's other side writes no more, and all it wrote was sent. */

@@ -1,11 +1,12 @@
 /**
  * What the two sides say to each other, as bytes: control messages on stream 1, the PROXY header at the head
- * of each visitor stream, and text from a peer made safe to print.
+ * of each visitor stream, a TLS visitor's ClientHello, and text from a peer made safe to print.
  *
  * Pure codecs: bytes in, values out. They know no socket, no timer and no clock, decide nothing, and never
  * believe a peer: numbers arrive clamped, shapes checked, memory bounded. docs/PROTOCOL.md is the same thing
  * for people.
  */
+export { type ClientHello, ClientHelloReader, isOnlyAlpn, looksLikeTls } from './client-hello.ts'
 export {
   type ClientMessage,
   ControlReader,
@@ -50,3 +51,4 @@ export {
   type ProxyTlvs,
 } from './proxy.ts'
 export { printable } from './text.ts'
+export { type TlsAlert, tlsAlert } from './tls-alert.ts'

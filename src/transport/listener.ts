@@ -70,7 +70,17 @@ export class TunnelListener<Peer> {
     await closeServer(this.#server)
   }
 
-  #onConnection = (raw: Socket): void => {
+  /**
+   * Takes a connection that came to another port, whose first bytes, `first`, were read there and are a hello for us. Owns
+   * `raw`, which nobody else reads.
+   */
+  adopt(raw: Socket, first: Uint8Array): void {
+    raw.setNoDelay(true)
+    raw.unshift(first)
+    this.#onConnection(raw)
+  }
+
+  readonly #onConnection = (raw: Socket): void => {
     const address = plainAddress(raw.remoteAddress ?? 'unknown')
     const drop = (why: string): void => {
       raw.destroy()

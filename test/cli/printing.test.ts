@@ -20,6 +20,7 @@ const json = { terminal: false, json: true }
 describe('gateway', () => {
   const at = {
     visitors: { host: '0.0.0.0', port: 9000 },
+    tls: undefined,
     clients: { host: '2001:db8::1', port: 9001 },
     admin: undefined,
     key: 'sha256:abc',
@@ -44,6 +45,25 @@ describe('gateway', () => {
       expect.stringMatching(/^blindgate gateway \d/),
       '  visitors   http://0.0.0.0:9000',
       '  clients    0.0.0.0:9001      key sha256:abc',
+    ])
+  })
+
+  it('has a line more where visitors connect by TLS', () => {
+    const tls = { ...at, tls: { host: '::1', port: 443 }, clients: { host: '::1', port: 443 } }
+    expect(startLines(tls, pipe)).toEqual([
+      'visitors http://0.0.0.0:9000',
+      'visitors https://[::1]:443',
+      'clients [::1]:443',
+    ])
+    expect(startLines(tls, json).map((line) => JSON.parse(line) as unknown)).toEqual([
+      { listener: 'visitors', url: 'http://0.0.0.0:9000' },
+      { listener: 'visitors', url: 'https://[::1]:443' },
+      { listener: 'clients', address: '[::1]:443', key: 'sha256:abc' },
+    ])
+    expect(startLines(tls, terminal).slice(1)).toEqual([
+      '  visitors   http://0.0.0.0:9000',
+      '  visitors   https://[::1]:443',
+      '  clients    [::1]:443         key sha256:abc',
     ])
   })
 
@@ -123,10 +143,13 @@ describe('an offered service', () => {
     })
   })
 
-  it('tells a person that plain http can be read, and says so of nothing else', () => {
+  it('tells a person that plain http can be read and https cannot, and says nothing of tcp', () => {
     expect(outcomeLines(http, terminal)[0]).toMatch(
       /^ {2}http:\/\/g:9000 {2}→ {2}127\.0\.0\.1:80 .*the gateway can read this/,
     )
+    expect(outcomeLines({ ...http, type: 'https', urls: ['https://a.example'] }, terminal)).toEqual([
+      '  https://a.example  →  127.0.0.1:80     (the gateway cannot read this)',
+    ])
     expect(outcomeLines({ ...http, type: 'tcp', urls: ['tcp://g:22'] }, terminal)).toEqual([
       '  tcp://g:22  →  127.0.0.1:80',
     ])

@@ -26,6 +26,7 @@ const COMMANDS = [
   'release',
   'join',
   'http',
+  'https',
   'tcp',
   'up',
   'status',
@@ -50,7 +51,6 @@ describe.concurrent('help', () => {
     expect(out).toMatch(new RegExp(`\\nExamples?:\\n {2}\\$ blindgate ${command}`))
     for (const option of ['--state', '--json', '--log-level', '--version', '--help'])
       expect(out).toContain(option)
-    expect(out).not.toMatch(/--tls/)
   })
 
   it('of a command goes to stdout and exits 0', async () => {
@@ -93,10 +93,20 @@ describe('wrong usage', () => {
     [['http', '80', '--host', 'a.example', '--host', '*x'], /--host: "\*x"/],
     [['http', '80', '--path', 'api'], /--path: "api" does not begin with a slash/],
     [['tcp', '80', '--host', 'a.example'], /unknown option '--host'/],
+    [['https', '443', '--tls', 'passthrough'], /--host is missing/],
+    [
+      ['https', '443', '--tls', 'passthrough', '--host', '*'],
+      /https: "\*" is no host that visitors can ask for by TLS/,
+    ],
+    [
+      ['https', '443', '--tls', 'passthrough', '--host', 'a.example', '--path', '/a'],
+      /unknown option '--path'/,
+    ],
     [['tcp', '80', '--port', '0'], /--port: "0" is not a whole number from 1 to 65535/],
     [['tcp', '80', '--port', '70000'], /--port/],
     [['gateway', '--http', '0.0.0.0:x'], /--http: /],
     [['gateway', '--tunnel', 'nonsense'], /--tunnel: /],
+    [['gateway', '--tls', ':x'], /--tls: ":x" is not an address/],
     [['gateway', '--domain', '*.example.com'], /--domain: "\*\.example\.com" is a pattern/],
     [['gateway', '--access-log', 'xml'], /--access-log: "xml" is no form of the access log: write off/],
     [['invite', '--uses', '0'], /--uses/],
@@ -128,11 +138,14 @@ describe('wrong usage', () => {
   })
 
   it.each<[string[], RegExp]>([
-    [['https', '443'], /https services are not in this version yet/],
+    [['https', '443'], /TLS that ends in the client: add --tls passthrough for a target that speaks TLS/],
+    [
+      ['https', '443', '--host', 'a.example', '--tls', 'acme'],
+      /TLS that ends in the client: add --tls passthrough/,
+    ],
     [['udp', '53', '--port', '53'], /udp services are not in this version yet/],
     [['doctor'], /doctor is not in this version yet/],
     [['http', '80', '--port', '80'], /leave --port out/],
-    [['gateway', '--tls', ':443'], /--tls is not in this version yet/],
   ])('%j says that it comes later', async (args, says) => {
     const { code, line } = await typed(args)
     expect(code).toBe(2)

@@ -1,10 +1,11 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type Bounds, type Origin, Serving } from '../../src/client/serving.ts'
 import { Tally } from '../../src/client/tally.ts'
-import { HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
+import { FINISHING_POLL_MS, HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
 import { encodeProxyHeader } from '../../src/protocol/index.ts'
 import { End, type Recorder, settle } from '../mux/pair.ts'
+import { hello, serverName } from '../protocol/hellos.ts'
 import { recordingLog, service, World } from './world.ts'
 
 const world = new World()
@@ -24,7 +25,7 @@ function pair(bounds: Partial<Bounds> = {}) {
   })
   const codes = new Map<number, string>()
   let ended = 0
-  const origin: Origin = {
+  const origin: Origin & { draining: boolean } = {
     gateway: 'gw:9001',
     draining: false,
     has: (name) => serving.services.has(name),
@@ -42,7 +43,7 @@ function pair(bounds: Partial<Bounds> = {}) {
     return { stream, sink, id: stream.id }
   }
   world.later(() => Promise.resolve(serving.close()))
-  return { serving, codes, visit, turn, tally, lines, ended: () => ended }
+  return { serving, origin, codes, visit, turn, tally, lines, ended: () => ended }
 }
 
 describe('a client', () => {
@@ -144,6 +145,50 @@ describe('a client', () => {
     // Not "unreached": what a stream without a header wanted is unknown.
     expect(codes.size).toBe(1)
     expect([serving.active, ended()]).toEqual([0, 3])
+  })
+
+  it('gives a visitor as long again for its ClientHello, and dials for none that it turns away', () => {
+    vi.useFakeTimers()
+    const { serving, visit, codes, turn, tally } = pair({ perService: 3, sockets: 1, dialsBurst: 1 })
+    const web = service('web', '127.0.0.1:9', { type: 'https', tls: 'passthrough', hosts: ['a.example'] })
+    serving.services = new Map([['web', web]])
+    const silent = visit('web')
+    const saying = (name: string) => {
+      const made = visit('web')
+      made.stream.write(hello(serverName(name)))
+      turn()
+      return made
+    }
+    for (let times = 0; times < 3; times++) {
+      const foreign = saying('b.example')
+      expect([foreign.sink.ended, codes.get(foreign.id)]).toEqual([true, undefined])
+      foreign.stream.end()
+      turn()
+      vi.advanceTimersByTime(FINISHING_POLL_MS)
+    }
+    const welcome = saying('a.example')
+    expect([welcome.sink.ended, codes.get(welcome.id), serving.active]).toEqual([false, undefined, 2])
+    expect(codes.get(saying('a.example').id)).toBe('overloaded')
+    // One that has not begun holds a place too.
+    const third = visit('web')
+    expect(codes.get(visit('web').id)).toBe('overloaded')
+    third.stream.reset()
+    vi.advanceTimersByTime(HANDSHAKE_MS)
+    turn()
+    expect(silent.sink.error).toBeDefined()
+    expect(codes.get(silent.id)).toBeUndefined()
+    expect(tally.counts).toMatchObject({ unknown_service: 3, overloaded: 2 })
+  })
+
+  it('that drains says so to a visitor whose ClientHello comes meanwhile', () => {
+    const { serving, visit, codes, turn, origin } = pair()
+    const web = service('web', '127.0.0.1:9', { type: 'https', tls: 'passthrough', hosts: ['a.example'] })
+    serving.services = new Map([['web', web]])
+    const late = visit('web')
+    origin.draining = true
+    late.stream.write(hello(serverName('a.example')))
+    turn()
+    expect(codes.get(late.id)).toBe('draining')
   })
 
   it('gives a target that does not answer the dial a bounded time, and says so', () => {

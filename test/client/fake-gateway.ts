@@ -184,6 +184,11 @@ export class Visit implements StreamSink {
     this.stream.write(typeof text === 'string' ? Buffer.from(text, 'latin1') : text)
   }
 
+  /** Resolves when the client has taken all that was written, or the stream is over. */
+  async drained(): Promise<void> {
+    while (this.stream.queued > 0 && !this.stream.closed) await new Promise(setImmediate)
+  }
+
   /** Takes what comes, and gives no window for more until `release`. */
   hold(): void {
     this.#held = 0

@@ -38,6 +38,16 @@ describe('what a gateway is told of a service', () => {
     })
   })
 
+  it('is of https the hosts, and that TLS ends behind the client', () => {
+    const made = service('web', 8443, { type: 'https', tls: 'passthrough', hosts: ['app.example.com'] })
+    expect(offerOf(made)).toEqual({
+      name: 'web',
+      type: 'https',
+      hosts: ['app.example.com'],
+      tls: 'passthrough',
+    })
+  })
+
   it('keeps streams to one visitor each where the target is told who it is', () => {
     expect(offerOf(service('web', 80, { proxyHeader: true }))).toMatchObject({ share: false })
     expect(offerOf(service('web', 80, { serve: () => {} }))).toMatchObject({ share: false })

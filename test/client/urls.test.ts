@@ -150,6 +150,22 @@ describe('URLs of a service with hosts', () => {
     }
   })
 
+  it('are https with the port of TLS, which is left out where everybody knows it', () => {
+    const https: Reached = { type: 'https', hosts }
+    expect(visitorUrls(https, ['https://0.0.0.0:8443/x'], at('203.0.113.7')).urls).toEqual([
+      'https://app.example.com:8443',
+      'https://*.app.example.com:8443',
+    ])
+    expect(visitorUrls(https, ['https://app.example.com:443'], vps).urls).toEqual([
+      'https://app.example.com',
+      'https://*.app.example.com',
+    ])
+    expect(visitorUrls(https, ['http://app.example.com:80'], vps)).toEqual({
+      urls: [],
+      dropped: ['http://app.example.com:80'],
+    })
+  })
+
   it('are none without a port', () => {
     const said = ['https://app.example.com:9000']
     expect(visitorUrls({ ...http, hosts }, said, vps)).toEqual({ urls: [], dropped: said })

@@ -6,6 +6,7 @@ import {
   parseTarget,
   serviceSettings,
 } from '../../src/config/index.ts'
+import { TLS_ENDS_HERE } from '../../src/config/service-settings.ts'
 import { DRAIN_MS, DRAIN_MS_MAX, HTTP_IDLE_MS } from '../../src/limits.ts'
 import { clientFile, complaint, fileOf } from './files.ts'
 
@@ -101,6 +102,21 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     ])
   })
 
+  it('says of an https service its hosts, and that its target speaks TLS', async () => {
+    const lines = 'host = ["App.Example.com", "*.example.org"]\ntls = "passthrough"\nproxy_protocol = true'
+    expect((await clientFile(service(lines, 'https', '8443'))).services).toEqual([
+      {
+        name: 'https-8443',
+        type: 'https',
+        hosts: ['app.example.com', '*.example.org'],
+        tls: 'passthrough',
+        target: parseTarget('8443'),
+        idleMs: 0,
+        proxyHeader: true,
+      },
+    ])
+  })
+
   it('may leave the gateways out, and then names any', async () => {
     const { gateways, services } = await clientFile(service('gateway = ["a.example:1"]'))
     expect(gateways).toEqual([])
@@ -121,8 +137,8 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     ],
     [service('hots = ["x"]'), '4: unknown key "hots" in [[service]]: did you mean "host"?'],
     [
-      `${service()}[service.tls]\n`,
-      '5: unknown key "tls" in [[service]]: known are "name", "type", "host", "path", "port", "target", "strip_path", "host_header", "add_headers", "health", "retry", "gateway", "idle_timeout", "proxy_protocol"',
+      `${service()}[service.quota]\n`,
+      '5: unknown key "quota" in [[service]]: known are "name", "type", "host", "tls", "path", "port", "target", "strip_path", "host_header", "add_headers", "health", "retry", "gateway", "idle_timeout", "proxy_protocol"',
     ],
     ['[[services]]', '1: unknown key "services": did you mean "service"?'],
     ['[service]\ntype = "http"', '1: "service" must be a list, not a table: write [[service]]'],
@@ -168,8 +184,39 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     ],
     [service('', 'htpp'), '2: "type" cannot be "htpp": did you mean "http"?'],
     [service('', 'HTTP'), '2: "type" cannot be "HTTP": did you mean "http"?'],
-    [service('', 'https'), '2: not in this version yet: type "https": offer "http" or "tcp"'],
-    [service('', 'udp'), '2: not in this version yet: type "udp": offer "http" or "tcp"'],
+    [service('', 'udp'), '2: not in this version yet: type "udp": offer "http", "https" or "tcp"'],
+    [service('host = "a.example"', 'https'), `2: ${TLS_ENDS_HERE}`],
+    [service('host = "a.example"\ntls = "self-signed"', 'https'), `5: ${TLS_ENDS_HERE}`],
+    [service('tls = true', 'https'), '4: "tls" must be text, not true: write tls = "passthrough"'],
+    [
+      service('tls = "passthrough"', 'https'),
+      '2: https is found by the host that visitors ask for: add host = ["app.example.com"]',
+    ],
+    ...['*', '203.0.113.7', '[2001:db8::1]'].map((host): [string, string] => [
+      service(`tls = "passthrough"\nhost = ["a.example", "${host}"]`, 'https'),
+      `5: "${host}" is no host that visitors can ask for by TLS: write DNS names, as in "app.example.com" or "*.example.com"`,
+    ]),
+    [
+      service('tls = "passthrough"\nhost = "a.example"\nport = 443', 'https'),
+      "6: https has no port of its own, visitors use the gateway's: leave port out, or offer tcp",
+    ],
+    [
+      service('tls = "passthrough"'),
+      '4: tls is for https: its visitors come without TLS: leave tls out, or offer https',
+    ],
+    ...[
+      'path = "/a"',
+      'health = "/a"',
+      'host_header = "a"',
+      'add_headers = {}',
+      'strip_path = true',
+      'retry = "idempotent"',
+    ].map((line): [string, RegExp] => [
+      service(`tls = "passthrough"\nhost = "a.example"\n${line}`, 'https'),
+      new RegExp(
+        `^6: ${line.split(' ')[0]} is for http: https is carried as it is, and nobody .*, or offer http$`,
+      ),
+    ]),
     [service('host = []'), '4: host: an empty list names no host: write one, or leave host out'],
     [service('host = 1'), '4: "host" cannot be a number: write host = ["app.example.com"]'],
     [service('host = [\n"a.example",\n1]'), '6: host: only text can stand here: put it in quotes'],
@@ -237,7 +284,9 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
       'retry = "idempotent"',
     ].map((line): [string, RegExp] => [
       service(line, 'tcp'),
-      new RegExp(`^4: ${line.split(' ')[0]} is for http: tcp is carried as it is, .*, or offer http$`),
+      new RegExp(
+        `^4: ${line.split(' ')[0]} is for http(?: and https)?: tcp is carried as it is, .*, or offer http$`,
+      ),
     ]),
     [service('', 'tcp', 'unix:/run/ü'), '3: no name can be made of unix:/run/ü: give the service a name'],
   ])('with a mistake (%j) is refused with its line and what to do', async (toml, message) => {
@@ -280,13 +329,14 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
       '[[gateway]]': { address: '"a:1"', key: `"${KEY}"` },
       '[[service]]': { type: '"tcp"', target: '"80"' },
       http: { type: '"http"', target: '"80"', host: '"a.example"', path: '"/a"' },
+      https: { type: '"https"', target: '"443"', host: '"a.example"', tls: '"passthrough"' },
     }
-    expect(CLIENT_KEYS).toHaveLength(17)
+    expect(CLIENT_KEYS).toHaveLength(18)
     for (const { table, key, description, example } of CLIENT_KEYS) {
       expect(description).toMatch(/^.{20,}\.$/)
       // No key to copy can be right: everybody's is another.
       const value = key === 'key' ? `"${KEY}"` : example
-      const kind = description.startsWith('http: ') ? 'http' : table
+      const kind = /^(https?)(?: and https)?: /.exec(description)?.[1] ?? table
       const keys = { ...needed[kind as keyof typeof needed], [key]: value }
       await clientFile(
         `${table}\n${Object.entries(keys)

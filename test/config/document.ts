@@ -43,6 +43,7 @@ ${Object.entries(GATEWAY_ENVIRONMENT)
 
 const SETTINGS: Record<keyof typeof GATEWAY_ENVIRONMENT, string> = {
   http: '`--http` of `gateway`',
+  tls: '`--tls` of `gateway`',
   tunnel: '`--tunnel` of `gateway`',
   admin: '`--admin` of `gateway`',
   ports: '`ports` under `[listen]`',

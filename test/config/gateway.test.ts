@@ -31,6 +31,7 @@ drain = "5s"
 hold = "3s"
 [listen]
 http = ":80"
+tls = ":443"
 tunnel = "[::1]:9001"
 admin = "127.0.0.1:9002"
 ports = "203.0.113.7"
@@ -98,6 +99,7 @@ describe('gateway.toml', () => {
       holdMs: 3_000,
       listen: {
         http: { port: 80 },
+        tls: { port: 443 },
         tunnel: { host: '::1', port: 9001 },
         admin: { host: '127.0.0.1', port: 9002 },
         ports: '203.0.113.7',
@@ -239,11 +241,7 @@ describe('gateway.toml', () => {
     ['[log]\naccess = "combine"', '2: "access" cannot be "combine": did you mean "combined"?'],
     ['[log]\naddress = true', '2: "address" cannot be true: write one of "full", "truncated", "none"'],
     ['[log]\nquery = "no"', '2: "query" must be true or false, not text: write query = false'],
-    [
-      '[listen]\n\ntls = ":443"',
-      '3: not in this version yet: listen.tls: leave it out; offer tcp to carry TLS',
-    ],
-    ['[listen]\ntls = false', '2: not in this version yet: listen.tls: leave it out; offer tcp to carry TLS'],
+    ['[listen]\ntls = false', '2: "tls" must be text, not false: write tls = ":443"'],
     [
       'a = 1\n[listen]\nhttp = 1',
       '1: unknown key "a": known are "domain", "address", "memory", "drain", "hold", "trusted_proxies", "listen", "limits", "route", "log", "grant"',
@@ -292,6 +290,7 @@ describe('gateway.toml', () => {
       'hold',
       'trusted_proxies',
       '[listen]http',
+      '[listen]tls',
       '[listen]tunnel',
       '[listen]admin',
       '[listen]admin_token_file',
@@ -346,6 +345,14 @@ describe('settings of a gateway', () => {
       ':2',
       '[listen]\nhttp = ":3"',
       [{ port: 1 }, { port: 2 }, { port: 3 }, { port: 9000 }],
+    ],
+    [
+      'tls',
+      ({ listen }) => listen.tls,
+      ':1',
+      ':2',
+      '[listen]\ntls = "[::1]:3"',
+      [{ port: 1 }, { port: 2 }, { host: '::1', port: 3 }, undefined],
     ],
     [
       'tunnel',
@@ -529,6 +536,23 @@ describe('settings of a gateway', () => {
     expect(both('10.0.0.1:9000', '10.0.0.1:9000')).toThrow('both on port 9000')
     expect(both('10.0.0.1:9000', '10.0.0.2:9000')).not.toThrow()
     expect(both('0', '0')).not.toThrow()
+    const tls = (flags: GatewayFlags) => () => gatewaySettings({ flags: { tls: ':443', ...flags }, env: {} })
+    expect(tls({ http: ':443' })).toThrow('visitors and visitors by TLS are both on port 443')
+    expect(tls({ tunnel: ':443' })).toThrow(
+      'visitors by TLS and clients are both on port 443: leave tunnel out, clients connect where tls is too',
+    )
+    expect(tls({ admin: '127.0.0.1:443' })).toThrow('visitors by TLS and admin are both on port 443')
+  })
+
+  it('give clients a port of their own only where somebody asks for it, once there is one for TLS', async () => {
+    const env = { BLINDGATE_TLS: ':443' }
+    expect(gatewaySettings({ flags: {}, env }).listen.tunnel).toBeUndefined()
+    expect(gatewaySettings({ flags: { tunnel: ':1' }, env }).listen.tunnel).toEqual({ port: 1 })
+    expect(gatewaySettings({ flags: {}, env: { ...env, BLINDGATE_TUNNEL: ':2' } }).listen.tunnel).toEqual({
+      port: 2,
+    })
+    const file = await gatewayFile('[listen]\ntls = ":443"\ntunnel = ":3"')
+    expect(gatewaySettings({ flags: {}, env: {}, file }).listen.tunnel).toEqual({ port: 3 })
   })
 
   it('take a quarter of the memory there is, in a container of what it may use', () => {

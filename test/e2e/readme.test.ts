@@ -23,6 +23,9 @@ const commands = blocks
 const ELSEWHERE = [
   // .ci/run begins with it on a fresh clone; this test is in it.
   'make test',
+  // Ports that belong to root: test/config and test/cli hold what these two say, test/client what the second one does.
+  'npx blindgate gateway --http :80 --tls :443',
+  'npx blindgate https 8443 --host app.example.com --tls passthrough',
   // test/packaging holds the units, and that the package has what these lines copy.
   'npm ci && npm install --global "$(npm pack --silent)"',
   'sudo systemctl enable --now blindgate-gateway',

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import type { GatewaySettings } from '../../src/config/index.ts'
 import type { ServiceOffer } from '../../src/protocol/index.ts'
+import { until } from '../net/joined.ts'
 import type { ScriptedClient } from './scripted-client.ts'
 import { answer, ask, get, request, streams, talking, WITH_ADMIN, web } from './web.ts'
 import { type Running, World } from './world.ts'
@@ -56,6 +57,26 @@ describe('a request on its way', () => {
     expect(got.slice(7, 11)).toEqual(OURS)
     expect(got[11]).toMatch(/^X-Request-Id: [0-9a-f]{12}-[0-9a-z]+$/)
     expect(got.slice(12)).toEqual(['', ''])
+  })
+
+  test('says its own host and id, whatever the one before it on its connection said', async () => {
+    const running = await serving()
+    const visit = world.visit(running.http)
+    const asked = [
+      get('/1', 'Host: a'),
+      get('/2', 'Host: a'),
+      get('/3', 'Host: B', 'X-Request-Id: own'),
+      get('/4', 'Host: B'),
+    ]
+    visit.write(asked.join(''))
+    const carried = await running.client.visits.at(0)
+    await until(() => carried.text.includes('/4') && carried.text.endsWith('\r\n\r\n'))
+    const heads = carried.text.split('\r\n\r\n').slice(0, 4)
+    expect(heads.map((head) => /X-Forwarded-Host: (.*)/.exec(head)?.[1])).toEqual(['a', 'a', 'B', 'B'])
+    const ids = heads.map((head) => head.match(/X-Request-Id: .*/g) ?? [])
+    expect(ids.map(({ length }) => length)).toEqual([1, 1, 1, 1])
+    expect(ids[2]).toEqual(['X-Request-Id: own'])
+    expect(new Set(ids.flat()).size).toBe(4)
   })
 
   test('says nothing of the visitor but what its connection says', async () => {

@@ -287,6 +287,7 @@ function lobby(
     limits: () => new LimitsOf({ limits: DEFAULT_HTTP_LIMITS, routeLimits: new Map() }),
     trusted: () => new TrustedProxies([]),
     access: undefined,
+    tlsPort: () => 443,
     log: pino({ level: 'silent' }),
     ...rest,
   })

@@ -29,6 +29,7 @@ describe('an http offer is reached', () => {
       routesOf(web(rest), {
         name: 'home',
         domain: 'example.com',
+        tls: true,
         foreign: (host) => taken.includes(host),
       })
     expect(under([])).toEqual(['web.example.com/'])
@@ -93,7 +94,7 @@ describe('a tcp offer', () => {
 })
 
 test('an offer of another type is unsupported, and its error prints whatever its name', () => {
-  for (const type of ['https', 'udp'] as const) {
+  for (const type of ['udp', 'sctp' as 'udp'] as const) {
     const { code, message } = refusal(() => routesOf({ name: 'a\u001b[2Jb', type }))
     expect(code).toBe('unsupported')
     expect(message).not.toContain('\u001b')

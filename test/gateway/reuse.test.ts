@@ -44,9 +44,12 @@ async function once(
   text = get('/'),
   wanted: string | RegExp = /by \d+\]/,
 ): Promise<string> {
+  const others = await gauge(running, 'visitors')
   const visit = world.visit(running.http)
   const said = await ask(visit, text, wanted)
-  await leave(running, visit)
+  // One that asked for a close is gone before it leaves.
+  visit.socket.destroy()
+  await untilGauge(running, 'visitors', (now) => now <= others)
   return said
 }
 

@@ -143,6 +143,17 @@ describe('import layers', () => {
   })
 })
 
+describe('blindness', () => {
+  it('lets the gateway reach no TLS: it has no key, and nothing to decrypt with', () => {
+    // Tunnels end in `transport`, which knows nothing of visitors.
+    const broken = breaking(
+      sources.filter((path) => ['gateway', 'http', 'http1', 'net'].includes(roomOf(path))),
+      ({ specifier, typeOnly }) => /^node:(?:tls|https|http2)$/.test(specifier) && !typeOnly,
+    )
+    expect(broken).toEqual([])
+  })
+})
+
 describe('purity', () => {
   const pure = sources.filter(isPure)
 

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { HALF_CLOSE_GRACE_MS } from '../../src/limits.ts'
+import { APOLOGY_LINGER_MS, HALF_CLOSE_GRACE_MS } from '../../src/limits.ts'
 import { turns, until } from '../net/joined.ts'
 import { GET, OK, World } from './world.ts'
 
@@ -143,6 +143,46 @@ describe('a FIN', () => {
     visit.socket.write(GET)
     visit.socket.resetAndDestroy()
     expect(await proxy.site.closes.at(0)).toBe('reset')
+  })
+})
+
+describe('a visitor that asked for a close', () => {
+  const LAST = 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'
+
+  test.each([
+    ['and nothing more', LAST],
+    ['and asks on all the same', LAST + GET],
+  ])('%s gets its answer and an end', async (_what, asked) => {
+    const proxy = await world.start()
+    const { visit, far } = await proxy.asked(asked)
+    far.write(OK)
+    expect(await visit.over).toBe('end')
+    expect(visit.text).toMatch(/\r\nConnection: close\r\n\r\nhere$/)
+    expect(await proxy.site.closes.at(0)).toBe('in order')
+    expect(proxy.site.ended.all).toHaveLength(1)
+  })
+
+  test('is not waited for', async () => {
+    const proxy = await world.start()
+    const visit = proxy.visit()
+    visit.stays = true
+    visit.write(LAST)
+    const far = await proxy.site.fars.at(0)
+    const answered = performance.now()
+    far.write(OK)
+    expect(await proxy.site.closes.at(0)).toBe('in order')
+    expect(performance.now() - answered).toBeLessThan(APOLOGY_LINGER_MS)
+    expect(visit.socket.writable).toBe(true)
+  })
+
+  test('has all of a long answer first', async () => {
+    const proxy = await world.start()
+    const { visit, far } = await proxy.asked(LAST)
+    const body = Buffer.alloc(4 * 1024 * 1024, 'b')
+    far.write(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n`)
+    far.write(body)
+    expect(await visit.over).toBe('end')
+    expect(visit.text.endsWith(`\r\n\r\n${String(body)}`)).toBe(true)
   })
 })
 
