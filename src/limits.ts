@@ -159,6 +159,14 @@ export const RELEASE_PER_TURN = 32
 /** Visitors in all, and per address (IPv6: /64). */
 export const VISITORS = 16_384
 export const VISITORS_PER_ADDRESS = 1_024
+/**
+ * Where there is no room for another visitor, so large a part of all goes at once, of those that ask for nothing:
+ * 16 384 are looked through in 5 ms, which is 20 µs for each that is let in. Who came just now has had no time to ask. And
+ * where nobody could go there is no other look for so long.
+ */
+export const IDLE_SHARE = 64
+export const IDLE_SPARED_MS = 1_000
+export const IDLE_LOOK_MS = 100
 /** After an error answer, what a visitor still sends is read this long, so that the answer is not reset away. */
 export const APOLOGY_LINGER_MS = 2_000
 /** TCP keepalive on visitors and targets: finds a host that vanished without a word. */

@@ -78,8 +78,8 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     return { in: this.connection.bytesIn, out: this.connection.bytesOut }
   }
 
-  get idle(): boolean {
-    return this.connection.exchange === undefined
+  get idleSince(): number | undefined {
+    return this.connection.idleSince
   }
 
   // ── The lobby speaks ──────────────────────────────────────────────────────────────────────────────────
@@ -106,6 +106,11 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
 
   drain(): void {
     this.connection.drain()
+  }
+
+  giveWay(): void {
+    const detail = 'the visitor was idle, and there was no room for others'
+    this.connection.cut(new TunnelError('idle', { scope: 'visitor', detail }))
   }
 
   /** A client that drains gets no further request: a stream that carries none is ended. */

@@ -14,8 +14,8 @@ export interface Guest {
   readonly address: string
   /** Moved so far at its socket: from the visitor, and to it. */
   readonly bytes: { in: number; out: number }
-  /** It has asked for nothing just now; for one that may ask again and again. */
-  readonly idle?: boolean
+  /** Since when it has asked for nothing (ms), while that is so; for one that may ask again and again. */
+  readonly idleSince?: number | undefined
   /** Since when it waits, in all its tries. */
   waitingSince: number | undefined
   /** There may be a client for it. False: it still waits. */
@@ -26,6 +26,8 @@ export interface Guest {
   tally?(): void
   /** Takes nothing new, and ends when it is done; for one who could go on for ever. */
   drain?(): void
+  /** Makes room for others; for one that is idle. */
+  giveWay?(): void
   /** Resets it and its stream. */
   cut(): void
 }

@@ -3,7 +3,15 @@ import type { Logger } from 'pino'
 import type { HttpLimits } from '../config/index.ts'
 import { PAGES, type Problem, type Refusal } from '../http/index.ts'
 import { Field, fieldText, type RequestHead } from '../http1/index.ts'
-import { CHANGES_LOGGED_BURST, CHANGES_LOGGED_PER_SECOND, VISITORS, VISITORS_PER_ADDRESS } from '../limits.ts'
+import {
+  CHANGES_LOGGED_BURST,
+  CHANGES_LOGGED_PER_SECOND,
+  IDLE_LOOK_MS,
+  IDLE_SHARE,
+  IDLE_SPARED_MS,
+  VISITORS,
+  VISITORS_PER_ADDRESS,
+} from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
 import { addressClass, addressKey, gatewayDescriptors, plainAddress } from '../net/index.ts'
 import type { ClientHello } from '../protocol/index.ts'
@@ -69,6 +77,8 @@ export class Visitors implements HttpLobby {
   /** Of those who come by loopback and wait: each is somebody. */
   #turn = 0
   #closed = false
+  /** Nobody was idle who could make room: not looked again before (ms). */
+  #nextLook = 0
   #timer: NodeJS.Timeout | undefined
 
   constructor(options: VisitorsOptions) {
@@ -101,7 +111,7 @@ export class Visitors implements HttpLobby {
   /** Those that a client serves now. */
   get active(): number {
     let active = -this.#waiting.size
-    for (const guest of this.#all.keys()) if (guest.idle !== true) active++
+    for (const guest of this.#all.keys()) if (guest.idleSince === undefined) active++
     return active
   }
 
@@ -159,8 +169,7 @@ export class Visitors implements HttpLobby {
       same > Math.min(this.#options.perAddress ?? VISITORS_PER_ADDRESS, Math.ceil(this.#capacity / 8)) &&
       addressClass(address) !== 'loopback' &&
       !this.trusted.has(address)
-    const full = this.size >= this.#capacity
-    if (this.#closed || crowd || full || address === '' || !this.#shares.take(name)) {
+    if (this.#closed || crowd || address === '' || !this.#take(name)) {
       this.count(crowd ? 'address_full' : 'busy')
       socket.on('error', () => {})
       socket.resetAndDestroy()
@@ -168,6 +177,34 @@ export class Visitors implements HttpLobby {
     }
     this.#perAddress.set(key, same)
     return true
+  }
+
+  #take(name: string): boolean {
+    return this.#shares.take(name) || (this.#makeRoom(name) && this.#shares.take(name))
+  }
+
+  #move(from: string, to: string): boolean {
+    return this.#shares.move(from, to) || (this.#makeRoom(to) && this.#shares.move(from, to))
+  }
+
+  /**
+   * Lets go of those who have been idle longest: whoever opens connections and asks for nothing on them would keep
+   * everybody else out. Many at a time, since all are looked at. False: there are none.
+   */
+  #makeRoom(name: string): boolean {
+    const now = performance.now()
+    if (now < this.#nextLook) return false
+    const full = this.size >= this.#capacity
+    const idle: { guest: Guest; since: number }[] = []
+    for (const [guest, of] of this.#all) {
+      const since = guest.idleSince
+      if (since !== undefined && now - since > IDLE_SPARED_MS && (full || of === name))
+        idle.push({ guest, since })
+    }
+    if (idle.length === 0) this.#nextLook = now + IDLE_LOOK_MS
+    idle.sort((one, other) => one.since - other.since)
+    for (const { guest } of idle.slice(0, Math.ceil(this.#capacity / IDLE_SHARE))) guest.giveWay?.()
+    return idle.length > 0
   }
 
   // ── What visitors ask ─────────────────────────────────────────────────────────────────────────────────
@@ -202,7 +239,7 @@ export class Visitors implements HttpLobby {
   enter(guest: Guest, address: string, route: Route): Seat | Refusal {
     const name = this.#options.authority.ownerOf(route) ?? NOBODY
     const before = this.#all.get(guest)
-    if (before !== undefined && !this.#shares.move(before, name)) return { problem: 'busy' }
+    if (before !== undefined && !this.#move(before, name)) return { problem: 'busy' }
     this.#all.set(guest, name)
     return this.#rates.connect(route, addressKey(address), this.limitsOf(route)) ?? TOO_MANY
   }

@@ -100,6 +100,11 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     return this.exchange !== undefined
   }
 
+  /** Since when it waits for a request, or a whole head of one, or for the visitor's end (ms); undefined while it is busy. */
+  get idleSince(): number | undefined {
+    return this.exchange === undefined ? this.#since : undefined
+  }
+
   /** Takes no further request: ends now if it is idle, else with the answer that is under way. */
   drain(): void {
     this.#draining = true

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { pino } from 'pino'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { DEFAULT_HTTP_LIMITS } from '../../src/config/index.ts'
 import { Authority } from '../../src/gateway/authority.ts'
 import type { ConnectedClient } from '../../src/gateway/connected-client.ts'
@@ -9,7 +9,7 @@ import { LimitsOf } from '../../src/gateway/limits-of.ts'
 import { Routes } from '../../src/gateway/routes.ts'
 import { TrustedProxies } from '../../src/gateway/trusted.ts'
 import { Visitors } from '../../src/gateway/visitors.ts'
-import { HELD_PER_ADDRESS, HELD_PER_ROUTE, RELEASE_PER_TURN } from '../../src/limits.ts'
+import { HELD_PER_ADDRESS, HELD_PER_ROUTE, IDLE_SPARED_MS, RELEASE_PER_TURN } from '../../src/limits.ts'
 import { MemoryBudget } from '../../src/mux/index.ts'
 import { turns, until } from '../net/joined.ts'
 import { ACK, DATA, frame, HELLO, RawPeer, WINDOW_UPDATE } from '../transport/raw-peer.ts'
@@ -210,6 +210,29 @@ describe('visitors', () => {
     await (await arrive(visitors, 1))[0]?.received('503')
   })
 
+  test('past that take the place of whoever asked longest ago, but not of one who is served or held', async () => {
+    const visitors = lobby(recentlyServed(), { capacity: 3 })
+    await arrive(visitors, 1, '203.0.113.1')
+    await until(() => visitors.heldAll === 1)
+    const [first] = await arrive(visitors, 1, '203.0.113.2', '')
+    const [second] = await arrive(visitors, 1, '203.0.113.3', 'GET / HTTP/1.1\r\n')
+    await until(() => visitors.bytes.in > REQUEST.length)
+    const clock = vi.spyOn(performance, 'now')
+    const now = performance.now()
+    clock.mockReturnValue(now + IDLE_SPARED_MS + 100)
+    await arrive(visitors, 1, '203.0.113.4')
+    await until(() => visitors.heldAll === 2)
+    expect(await first?.over).toBe('reset')
+    expect(second?.socket.destroyed).toBe(false)
+    // Who has just come is let be, so there is room once more and not twice.
+    await arrive(visitors, 1, '203.0.113.5', '')
+    expect(await second?.over).toBe('reset')
+    const [last] = await arrive(visitors, 1, '203.0.113.6')
+    expect(await last?.over).toBe('reset')
+    expect(visitors.errors.get('busy')).toBe(1)
+    clock.mockRestore()
+  })
+
   test('are refused while the memory for unread bytes is full', async () => {
     const memory = new MemoryBudget(10)
     memory.hold(11)
@@ -300,6 +323,7 @@ async function arrive(
   visitors: Visitors,
   count: number,
   address: string | ((n: number) => string) = '203.0.113.1',
+  text: string = REQUEST,
 ): Promise<Visit[]> {
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true })
   server.listen(0, '127.0.0.1')
@@ -308,7 +332,7 @@ async function arrive(
   const visits: Visit[] = []
   for (let n = 0; n < count; n += 1) {
     const accepted = once(server, 'connection') as Promise<[Socket]>
-    const visit = new Visit(port, REQUEST)
+    const visit = new Visit(port, text)
     world.later(() => visit.socket.destroy())
     const [socket] = await accepted
     const remoteAddress = typeof address === 'string' ? address : address(n)
