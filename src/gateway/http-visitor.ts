@@ -397,7 +397,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
 }
 
 const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE'])
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 
 /** May be sent again although it may have run (RFC 9110, 9.2). */
 function isRepeatable({ head }: Exchange, { offer }: ServiceStream): boolean {

@@ -212,6 +212,8 @@ function methodOf(bytes: Uint8Array, start: number, end: number): string {
     if (NAME[bytes[at] as number] === 0) throw bad('a method with a character that it may not have')
   const method = latin1(bytes, start, end)
   if (method === 'CONNECT') throw new HttpFault(501, 'CONNECT: this is no forward proxy')
+  // Its answer is the request as the target got it, with what was added on the way: nobody's but the target's.
+  if (method === 'TRACE') throw new HttpFault(501, 'TRACE: what targets are told is not shown')
   return method
 }
 
