@@ -59,6 +59,9 @@ export const TRIES_PER_VISITOR = 4
  */
 export const PASSED_OVER_MS = 1_000
 export const PASSED_OVER_MAX_MS = 30_000
+/** Words on the health of targets, per second and at once: a client with a thousand services has them all fail together. */
+export const HEALTH_PER_SECOND = 200
+export const HEALTH_BURST = 2_000
 /** Routes and targets that come and go get a log line of their own this often, per second and at once: an enrolled client can do it a thousand times a second. */
 export const CHANGES_LOGGED_PER_SECOND = 1
 export const CHANGES_LOGGED_BURST = 100

@@ -336,6 +336,11 @@ export class Clients {
         return
       case 'health': {
         const { name, up } = message
+        // Each word may concern every route of a service, and every replica there.
+        if (!client.healthPace.take(performance.now())) {
+          this.#reject(tunnel, 'overloaded', 'too many words on health', OWN_PROBLEM_SECONDS)
+          return
+        }
         if (!routes.setHealth(client, name, up)) return
         const level = this.#healthLines.take(performance.now()) ? 'info' : 'debug'
         const about = { name: client.name, service: name, key: client.key }

@@ -5,6 +5,7 @@ import { checkName, encodeInvite, hashSecret, newSecret, type Pin } from '../ide
 import { LOCAL_CALL_MS } from '../limits.ts'
 import { callLocal, identityIn, type State } from '../state/index.ts'
 import { NO_ADDRESS, saidAddress } from './invite-address.ts'
+import { formatRoute, parseRoute } from './route.ts'
 import { Store } from './store.ts'
 
 /** What the commands of this machine ask of a gateway; `address` overrides what invites carry. */
@@ -133,7 +134,10 @@ async function onFiles(state: State, request: GatewayRequest, log: Logger): Prom
       case 'revoke':
         return authority.revoke(request.target, Date.now())
       case 'release':
-        return { route: request.route, name: authority.release(request.route) }
+        return {
+          name: authority.release(request.route),
+          route: formatRoute(parseRoute(request.route)),
+        }
       case 'clients':
         return { clients: clientRows(store, () => undefined) }
       case 'status':

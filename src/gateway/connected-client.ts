@@ -1,8 +1,9 @@
 import type { UnreachedCode } from '../errors.ts'
 import type { Pin } from '../identity/index.ts'
+import { HEALTH_BURST, HEALTH_PER_SECOND } from '../limits.ts'
 import type { Stream, StreamSink } from '../mux/index.ts'
 import { printable, type ServiceOffer } from '../protocol/index.ts'
-import type { Tunnel } from '../transport/index.ts'
+import { Pace, type Tunnel } from '../transport/index.ts'
 import type { Route } from './route.ts'
 
 /** A visitor's connection as its client's tunnel sees it. */
@@ -44,6 +45,8 @@ export class ConnectedClient {
   welcomed = false
   /** It asked for no more streams. */
   draining = false
+  /** How often it may say how its targets are. */
+  readonly healthPace = new Pace(HEALTH_PER_SECOND, HEALTH_BURST)
   /** Requests that wait for their answers. */
   unanswered = 0
 

@@ -23,7 +23,7 @@ import { inviteAddress } from './invite-address.ts'
 import { LimitsOf } from './limits-of.ts'
 import { Registrar, refusal } from './registrar.ts'
 import { type GatewayStatus, type Reported, reportClients, reportGauges, reportStatus } from './report.ts'
-import { DEFAULT_HOST, DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
+import { DEFAULT_HOST, DEFAULT_ROUTE, formatRoute, parseRoute, type Route } from './route.ts'
 import { Routes } from './routes.ts'
 import { Store } from './store.ts'
 import { TlsPort } from './tls-port.ts'
@@ -226,8 +226,9 @@ export class Gateway {
       }
       case 'release': {
         const name = await this.#registrar.release(request.route)
-        log.warn({ route: request.route, name }, 'route released')
-        return { route: request.route, name }
+        const route = formatRoute(parseRoute(request.route))
+        log.warn({ route, name }, 'route released')
+        return { route, name }
       }
       case 'clients':
         return { clients: reportClients(this.#reported) }

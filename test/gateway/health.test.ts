@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { CHANGES_LOGGED_BURST } from '../../src/limits.ts'
+import { CHANGES_LOGGED_BURST, HEALTH_BURST } from '../../src/limits.ts'
 import { until } from '../net/joined.ts'
 import { ANSWER, HTTP, REQUEST, status, World } from './world.ts'
 
@@ -26,6 +26,14 @@ describe('a client that calls its target down', () => {
     carried.answer(ANSWER)
     await visit.received('here')
     expect(status(running).routes).toMatchObject([{ replicas: 1, down: 0 }])
+  })
+
+  test('and up again, said without end, is too much', async () => {
+    const running = await world.gateway()
+    const home = await world.enroll(running, 'home-1', { services: [HTTP] })
+    for (let n = 0; n < HEALTH_BURST + 500; n++) home.say({ type: 'health', name: 'web', up: n % 2 === 1 })
+    expect(await home.heard('reject')).toMatchObject({ code: 'overloaded', final: false })
+    await home.closed
   })
 
   test('and up again without end does not fill the log', async () => {
