@@ -4,7 +4,8 @@ import { cpuSeconds, find, run } from './process.ts'
 import { format, type Spread, spread, table } from './report.ts'
 import { httpTarget, type Kind, type System } from './systems.ts'
 
-const WARM_UP_SECONDS = 2
+/** Enough for V8 to compile what is hot, which takes 100 000 requests of http: a server runs longer than that. */
+const WARM_UP_SECONDS = 8
 
 export interface Load {
   readonly connections: number

@@ -90,6 +90,8 @@ async function gateway({ config, ...flags }: Options, globals: Globals): Promise
           { terminal: answer.terminal, json: globals.json === true },
         )
         for (const line of lines) answer.line(line)
+        // Who pins it by hand finds it in the journal too.
+        if (!answer.terminal) log.info({ key: running.pin }, 'the key that clients pin')
         await firstInvite(running, log, globals.json === true ? [notes] : [answer, notes])
         await forEver()
       },

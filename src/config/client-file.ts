@@ -160,7 +160,7 @@ const serviceTable = z.strictObject({
   ),
   health: key(
     textAs(parseHealthPath),
-    'http: asked of the target every few seconds. While it does not answer 2xx or 3xx, visitors go to other replicas.',
+    'http: asked of the target every 5 s. After 3 questions in a row without a 2xx or 3xx visitors go to other replicas, or wait; after 2 answers they come again.',
     '"/healthz"',
   ),
   retry: key(

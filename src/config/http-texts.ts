@@ -27,7 +27,7 @@ const QUERY = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*$/
 /** First match wins. */
 const PATH_MISTAKES: readonly (readonly [RegExp, string])[] = [
   [/^[a-z]+:\/\//i, 'is a URL: write only its path, as in "/api"'],
-  [/^(?!\/)/, 'does not begin with a slash: write "/api"'],
+  [/^(?!\/)/, 'does not begin with a slash: put one before it'],
   [/[?#]/, 'has a query or a fragment: visitors are told apart by paths alone, leave it out'],
   [/%/, 'has an escape: write the character itself, or choose another path'],
   [/\\/, 'has a backslash: write "/"'],

@@ -5,8 +5,12 @@ import type { HttpLimits } from './gateway-settings.ts'
 import { key, textAs } from './schema.ts'
 import { parseBytes, parseDuration, quoted } from './units.ts'
 
-/** Whole numbers from 0, which is also written "off". */
-const count = z.preprocess((value) => (value === 'off' ? 0 : value), atLeast(0))
+const ANY = Number.MAX_SAFE_INTEGER
+
+/** Whole numbers from 1, or "off" for any number, which is 0 from here on: to who writes 0 it would mean nobody. */
+const count = z
+  .preprocess((value) => (value === 'off' ? ANY : value), atLeast(1, ', or "off" for any number'))
+  .transform((number) => (number === ANY ? 0 : number))
 
 const size = textAs((text) => (text === 'off' ? 0 : parseBytes(text)))
 
@@ -124,10 +128,13 @@ export function withBursts(
   }
 }
 
-function atLeast(least: number) {
+function atLeast(least: number, or = '') {
   return z.int().superRefine((number, context) => {
     if (number >= least) return
-    context.addIssue({ code: 'custom', message: `${number} is too few: write a whole number from ${least}` })
+    context.addIssue({
+      code: 'custom',
+      message: `${number} is too few: write a whole number from ${least}${or}`,
+    })
   })
 }
 

@@ -155,6 +155,8 @@ async function inviteOnFiles(
   store: Store,
   request: Extract<GatewayRequest, { command: 'invite' }>,
 ): Promise<InviteAnswer | undefined> {
+  // Before a key is made: who asks this of a client's folder must not leave a gateway's in it.
+  if (request.address === undefined && store.addresses.length === 0) throw userError('usage', NO_ADDRESS)
   const first = (await state.read('gateway.key')) === undefined
   const answer = makeInvite(store, (await identityIn(state, 'gateway')).pin, request)
   if (answer === undefined || !first) return answer

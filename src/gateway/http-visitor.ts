@@ -143,7 +143,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     if (host === undefined) return { problem: 'no_route' }
     if (!host.plain && host.tls !== undefined) return lobby.toTls(head)
     const path = host.byPath ? routingPath(head.target) : '/'
-    if (path === undefined) return { problem: 'bad_request' }
+    if (path === undefined) return { problem: 'bad_request', detail: AMBIGUOUS }
     const route = host.route(path)
     if (route === undefined) return { problem: 'no_route' }
 
@@ -151,14 +151,15 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const limits = lobby.limitsOf(route)
     exchange.limits = limits
     const now = exchange.begunAt
+    const traffic = lobby.traffic(route)
+    this.#traffic = traffic
+    exchange.meter = traffic
+    traffic.in += head.bytes.length
     const refused = this.#move(route) ?? lobby.admit(this, this.#facts.address, route, now)
     if (refused !== undefined) return refused
     if (head.bytes.length > limits.headBytes) return { problem: 'head_too_large' }
     if (limits.bodyBytes > 0 && head.length > limits.bodyBytes) return { problem: 'body_too_large' }
-    this.#traffic = lobby.traffic(route)
-    this.#traffic.asked(now)
-    exchange.meter = this.#traffic
-    this.#traffic.in += head.bytes.length
+    traffic.asked(now)
     return undefined
   }
 
@@ -395,6 +396,8 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.#counted = undefined
   }
 }
+
+const AMBIGUOUS = 'its path can be read in more than one way, and this host has services by path'
 
 const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])

@@ -218,7 +218,11 @@ export class Exchange implements UpstreamUser {
   /** Answers in the target's place. For one whose answer has not begun. */
   refuse(
     problem: Problem,
-    options: { detail?: string; retryAfter?: number | undefined; location?: string | undefined } = {},
+    options: {
+      detail?: string | undefined
+      retryAfter?: number | undefined
+      location?: string | undefined
+    } = {},
   ): void {
     if (this.#answered || this.status !== 0) return
     const { head, requestId } = this

@@ -103,7 +103,7 @@ export function page(options: PageOptions): Buffer {
     ? `${JSON.stringify({ error: { status, code: problem, message, requestId } })}\n`
     : `<!doctype html>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n` +
       `<title>${status} ${reason}</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:36em;padding:0 1em}</style>\n` +
-      `<h1>${status} ${reason}</h1>\n<p>${escaped(message)}.\n<p><small>request ${escaped(requestId)}</small>\n`
+      `<h1>${status} ${reason}</h1>\n<p>${escaped(message)}.\n<p><small>${problem}, request ${escaped(requestId)}</small>\n`
   const retryAfter = options.retryAfter ?? (status === 503 ? RETRY_AFTER : undefined)
   return Buffer.from(
     `HTTP/1.1 ${status} ${reason}\r\n` +

@@ -23,6 +23,8 @@ export interface ExchangeLimits {
 export interface Refusal {
   readonly problem: Problem
   readonly retryAfter?: number | undefined
+  /** What was wrong, in words of ours. */
+  readonly detail?: string | undefined
   /** Where to ask instead. */
   readonly location?: string | undefined
 }

@@ -228,7 +228,7 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
       service(`host = [${Array.from({ length: 65 }, (_, at) => `"h${at}.example"`).join()}]`),
       '4: host: 65 hosts are too many for one service: split it, 64 each',
     ],
-    [service('path = "api"'), '4: path: "api" does not begin with a slash: write "/api"'],
+    [service('path = "api"'), '4: path: "api" does not begin with a slash: put one before it'],
     [service('health = "/a#b"'), /^4: health: "\/a#b" has a query or a fragment/],
     [
       service('strip_path = "yes"\npath = "/a"'),

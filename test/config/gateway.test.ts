@@ -214,7 +214,14 @@ describe('gateway.toml', () => {
     ['[limits]\nrequest = 1', '2: unknown key "request" in [limits]: did you mean "requests"?'],
     ['[limits]\nrequests = 1.5', '2: "requests" must be a whole number, not a fraction: write requests = 20'],
     ['[limits]\nrequests = "few"', '2: "requests" must be a number, not text: write requests = 20'],
-    ['[limits]\nconnections = -1', '2: connections: -1 is too few: write a whole number from 0'],
+    [
+      '[limits]\nconnections = -1',
+      '2: connections: -1 is too few: write a whole number from 1, or "off" for any number',
+    ],
+    [
+      '[limits]\nrequests = 0',
+      '2: requests: 0 is too few: write a whole number from 1, or "off" for any number',
+    ],
     ['[limits]\nburst = 0', '2: burst: 0 is too few: write a whole number from 1'],
     ['[limits]\nhead = "512B"', '2: head: "512B": give a head from 1KiB to 256KiB'],
     ['[limits]\nhead = "1MiB"', '2: head: "1MiB": give a head from 1KiB to 256KiB'],

@@ -62,6 +62,15 @@ describe('a command of this machine', () => {
     expect(await clients(running)).toEqual([])
   })
 
+  test('that cannot make an invite leaves no gateway in the folder', async () => {
+    const state = await world.folder()
+    const { address: _none, ...invite } = { address: undefined, ...INVITE } as {
+      address?: string
+    } & typeof INVITE
+    await expect(gatewayCommand(state, invite, log)).rejects.toMatchObject({ code: 'usage' })
+    expect(await state.read('gateway.key')).toBeUndefined()
+  })
+
   test('that only asks makes no gateway of a folder', async () => {
     const state = await world.folder()
     expect(await gatewayCommand(state, { command: 'clients' }, log)).toEqual({ clients: [] })

@@ -48,6 +48,8 @@ describe('requests per second', () => {
     await ask(visit, get('/4', B), '[/4 by')
     expect(status(running).errors).toEqual({ too_many_requests: 1 })
     expect(running.client.visits.all[0]?.text).not.toContain('/3')
+    // Whoever watches the route sees it, though no client did.
+    expect(await gauge(running, 'http_requests_total{route="a.example.com/",status="4xx"}')).toBe(1)
   })
 
   test('count for an address over all its connections, and for the one that a trusted proxy names', async () => {
