@@ -64,10 +64,7 @@ describe('a command of this machine', () => {
 
   test('that cannot make an invite leaves no gateway in the folder', async () => {
     const state = await world.folder()
-    const { address: _none, ...invite } = { address: undefined, ...INVITE } as {
-      address?: string
-    } & typeof INVITE
-    await expect(gatewayCommand(state, invite, log)).rejects.toMatchObject({ code: 'usage' })
+    await expect(gatewayCommand(state, INVITE, log)).rejects.toMatchObject({ code: 'usage' })
     expect(await state.read('gateway.key')).toBeUndefined()
   })
 
