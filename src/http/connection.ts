@@ -195,7 +195,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
         return undefined
       }
       const head = new RequestHead(bytes, reader.scanner, this.#last)
-      this.#last = head
+      const { hostText, host } = head
+      // Not the head itself: its bytes are a view of a whole read, which an idle connection would keep.
+      if (hostText !== this.#last?.hostText) this.#last = { hostText, host }
       return head
     } catch (error) {
       if (!(error instanceof HttpFault)) throw error

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { afterEach, describe, expect, test } from 'vitest'
 import { APOLOGY_LINGER_MS, BODY_PACE_MS, HELD_BYTES, KEPT_STREAM_REST_MS } from '../../src/limits.ts'
 import { turns, until } from '../net/joined.ts'
@@ -288,4 +290,26 @@ describe('what comes behind a request that is under way', () => {
     await visit.received('here')
     await until(() => far.text === GET + GET)
   })
+})
+
+test('an idle connection keeps no byte of the requests that it has carried', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const proxy = await world.start()
+  const seen: WeakRef<Uint8Array>[] = []
+  proxy.site.refusal = ({ head }) => {
+    seen.push(new WeakRef(head.bytes))
+    return { problem: 'no_route' }
+  }
+  // The one here would remember each.
+  proxy.site.done = () => {}
+  const idle = proxy.visit(GET)
+  await idle.received('404')
+  // The tables, which all connections share, go on to another's.
+  await proxy.visit(GET).received('404')
+  await turns(20)
+  collect()
+  expect(seen).toHaveLength(2)
+  expect(seen[0]?.deref()).toBeUndefined()
+  expect((await proxy.connections.at(0)).idleSince).toBeDefined()
 })
