@@ -6,6 +6,7 @@ import {
   type ExchangeLimits,
   HttpConnection,
   type HttpSite,
+  isPlain,
   type Problem,
   type Refusal,
   type Upstream,
@@ -210,8 +211,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.waitingSince = undefined
     const replica = this.#replica
     const stream = this.#stream
-    if (replica !== undefined && exchange.problem === 'response_timeout')
-      lobby.routes.failed(replica, performance.now())
+    if (replica !== undefined && exchange.problem === 'response_timeout') lobby.routes.failed(replica, now)
     else if (replica !== undefined && exchange.status !== 0 && exchange.problem === undefined)
       lobby.routes.worked(replica)
     lobby.answered({
@@ -302,15 +302,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   }
 
   #streamTo(replica: Replica<ConnectedClient>, exchange: Exchange, now: number): ServiceStream | undefined {
-    const { head } = exchange
-    const plain =
-      head.version === '1.1' &&
-      (head.method === 'GET' || head.method === 'OPTIONS') &&
-      head.framing === 'none' &&
-      head.upgrade === undefined &&
-      !head.expects &&
-      !head.connectionLogin
-    const shareable = plain && replica.offer.share !== false
+    const shareable = isPlain(exchange.head) && replica.offer.share !== false
     if (shareable && !this.#repeated) {
       const pooled = this.#lobby.pool.take(replica, now)
       if (pooled !== undefined) {

@@ -274,8 +274,8 @@ function ended(): TunnelError {
   return new TunnelError('closed', { scope: 'stream', remote: true, detail })
 }
 
-/** A request after which a target that misreads it owes nobody anything. */
-function isPlain(head: RequestHead): boolean {
+/** A request after which a target that misreads it owes nobody anything: another visitor's may follow on its stream. */
+export function isPlain(head: RequestHead): boolean {
   return (
     head.version === '1.1' &&
     (head.method === 'GET' || head.method === 'OPTIONS') &&
