@@ -1,5 +1,6 @@
 import { parseHostPattern } from '../config/index.ts'
 import { TunnelError } from '../errors.ts'
+import { plainName } from '../http1/index.ts'
 import { HOSTS_PER_SERVICE, REWRITE_HEADERS } from '../limits.ts'
 import { printable, type ServiceOffer } from '../protocol/index.ts'
 import { DEFAULT_HOST, hostOf, httpRoute, httpsRoute, isPath, type Route, tcpRoute } from './route.ts'
@@ -122,7 +123,7 @@ function hostIn(offer: ServiceOffer, text: string): string {
 
 // ── Requests ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** They frame the message, belong to its connection, or are the gateway's own word. `_` counts as `-`: some targets read both as one. */
+/** They frame the message, belong to its connection, or are the gateway's own word. As `plainName` has them: some targets read `_` and `-` as one. */
 const OURS = new Set([
   'host',
   'content-length',
@@ -159,7 +160,7 @@ function checkRequests(offer: ServiceOffer): void {
   }
   for (const [name, value] of headers) {
     const said = `header "${printable(name)}"`
-    const plain = name.toLowerCase().replaceAll('_', '-')
+    const plain = plainName(name)
     if (!TOKEN.test(name)) throw refuse(`${said} is not the name of a header: use letters, digits and -`)
     if (OURS.has(plain) || plain.startsWith('x-forwarded-')) {
       throw refuse(`${said} is the gateway's to set: leave it out`)

@@ -164,6 +164,8 @@ describe('what a service changes in requests', () => {
     'X-Forwarded-Anything',
     'x-real-ip',
     'X_Real_IP',
+    'X.Real.IP',
+    'content~length',
     'x-request-id',
   ])('is never the header %s, which frames, routes or is the gateway’s word', (name) => {
     const { code, message } = refusal(() => routesOf(header(name)))
