@@ -1,0 +1,19 @@
+/** A certificate with its key, both PEM; the chain begins with the leaf. */
+export interface Certificate {
+  key: string
+  chain: string
+}
+
+/** What a service of TLS shows its visitors, from whatever source. */
+export interface CertificateSource {
+  /** Undefined while there is none yet. */
+  readonly current: Certificate | undefined
+  /** Why there is none, or why the one there is was not replaced: a sentence for `status`; undefined when all is well. */
+  readonly trouble: string | undefined
+  /** Called whenever `current` or `trouble` has changed. Set by whoever uses the source, before `start`. */
+  changed: () => void
+  /** Begins to look after it. Never throws; what fails is `trouble` and a line of the log. */
+  start(): void
+  /** Lets go of everything: timers, watches, requests under way. */
+  close(): void
+}
