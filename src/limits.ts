@@ -212,6 +212,31 @@ export const CLIENT_HELLO_RECORDS = 1_024
 /** The ALPN extension, which travels in the PROXY header: all that is registered with IANA fits, and browsers offer two. */
 export const CLIENT_HELLO_ALPN_BYTES = 512
 
+// ── Challenges of certificate authorities ───────────────────────────────────────────────────────────────
+
+/** The longest a challenge may be pending, seconds: authorities look within a minute, and once more when they are slow. */
+export const CHALLENGE_SECONDS_MAX = 600
+/**
+ * Of one name at a gateway, and of one client: four certificates of HOSTS_PER_SERVICE hosts at once. And of all names at
+ * a gateway: at half a KiB each 2 MiB.
+ */
+export const CHALLENGES_PER_NAME = 256
+export const CHALLENGES = 4_096
+/** Other replicas whose tls-alpn-01 waits behind the one that is pending: a hello says the host, and not which of them. */
+export const CHALLENGES_WAITING_PER_HOST = 16
+/** And for how long: its client is told why before it gives up by itself. */
+export const CHALLENGE_WAIT_MS = 7_000
+/** A client waits this long for all gateways to say that they pass a challenge on: CHALLENGE_WAIT_MS, a sweep, and a slow network. */
+export const CHALLENGE_READY_MS = 10_000
+/**
+ * Visitors of challenges that a client answers per second, and at once: authorities look at each of 64 hosts from six
+ * places. A handshake costs a millisecond, so that a gateway which makes them up has a tenth of a core.
+ */
+export const CHALLENGE_ANSWERS_PER_SECOND = 100
+export const CHALLENGE_ANSWERS_BURST = 1_000
+/** The head of an authority's request, which is a line, a host and a few fields; with what a gateway adds. */
+export const CHALLENGE_HEAD_BYTES = 16 * KiB
+
 // ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Fields of one head; browsers send twenty. Their places are kept in tables while a head is read. */
