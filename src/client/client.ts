@@ -10,6 +10,7 @@ import { MemoryBudget, type Millis } from '../mux/index.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
 import type { State } from '../state/index.ts'
 import { tunnelContext } from '../transport/index.ts'
+import { type ChallengeBroker, Challenges } from './challenges.ts'
 import { Connector, type ConnectorOwner } from './connector.ts'
 import { GatewayLog } from './gateway-log.ts'
 import type { GatewayEntry } from './gateways.ts'
@@ -65,6 +66,7 @@ type Phase = 'made' | 'started' | 'closed'
 export class Client extends EventEmitter<ClientEvents> {
   readonly #log: Logger
   readonly #serving: Serving
+  readonly #challenges: Challenges
   readonly #connectorTo: (entry: GatewayEntry, secret?: string) => Connector
   #connectors: Connector[]
   /** Of gateways that an update left out, until their last visitors have gone. */
@@ -97,7 +99,8 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#log = log
     this.#gatewayLog = new GatewayLog(log)
     this.#services = servicesByName(options.services, gateways)
-    this.#serving = new Serving({ log, tally: this.#tally })
+    this.#challenges = new Challenges(log)
+    this.#serving = new Serving({ log, tally: this.#tally, challenges: this.#challenges })
     this.#serving.services = this.#services
     this.#outcomes = new Outcomes(log)
     const random = options.random ?? Math.random
@@ -117,6 +120,7 @@ export class Client extends EventEmitter<ClientEvents> {
         secret,
         offers: this.#offersFor(entry),
         serving: this.#serving,
+        challenges: this.#challenges,
         memory,
         random,
         log,
@@ -197,6 +201,11 @@ export class Client extends EventEmitter<ClientEvents> {
     for (const connector of this.#connectors) if (!before.includes(connector)) connector.start()
   }
 
+  /** Has what certificate authorities ask this client's hosts for let through to it. */
+  get challenges(): ChallengeBroker {
+    return this.#challenges
+  }
+
   /** No gateway is left that could ever work. */
   get hopeless(): boolean {
     return this.#connectors.every(({ failure }) => failure !== undefined)
@@ -224,6 +233,7 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#phase = 'closed'
     this.#tellReaders()
     this.#prober.close()
+    this.#challenges.close()
     this.#serving.close()
     this.#gatewayLog.close()
     const connectors = [...this.#connectors, ...this.#retired]

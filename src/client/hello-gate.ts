@@ -4,34 +4,46 @@
  */
 import { TunnelError } from '../errors.ts'
 import type { Stream, StreamSink } from '../mux/index.ts'
-import { type ClientHello, ClientHelloReader, tlsAlert } from '../protocol/index.ts'
+import {
+  type ClientHello,
+  ClientHelloReader,
+  looksLikeTls,
+  type TlsAlert,
+  tlsAlert,
+} from '../protocol/index.ts'
 
 /** Synchronous, and exactly one of them, once. */
 export interface HelloEvents {
   /** `first` is all that came, the hello and what may follow it; nothing of it is consumed. The stream's sink is the callee's to set. */
   hello(hello: ClientHello, first: readonly Uint8Array[]): void
+  /** It does not begin as TLS does; as `hello`. Without this it has failed. */
+  plain?(first: Uint8Array): void
   /** There will be none; the stream is the callee's to reset, if it is not closed. */
   failed(reason: TunnelError): void
 }
 
 /** Whether a hello asks for one of a service's hosts: an exact one, or one label before a `*.` pattern's. */
 export function asksFor({ serverName }: ClientHello, hosts: readonly string[]): boolean {
-  if (serverName === undefined) return false
-  if (hosts.includes(serverName)) return true
-  const dot = serverName.indexOf('.')
-  return dot > 0 && hosts.includes(`*${serverName.slice(dot)}`)
+  return serverName !== undefined && isAmong(serverName, hosts)
 }
 
-/** Says that there is no such host, and takes what still comes, to no purpose. The stream is the caller's to see to its end. */
-export function turnAway(stream: Stream): void {
+/** The same of a host that was said otherwise; in lower case. */
+export function isAmong(host: string, hosts: readonly string[]): boolean {
+  if (hosts.includes(host)) return true
+  const dot = host.indexOf('.')
+  return dot > 0 && hosts.includes(`*${host.slice(dot)}`)
+}
+
+/** Says why nobody is here for the visitor, and takes what still comes, to no purpose. The stream is the caller's to see to its end. */
+export function turnAway(stream: Stream, alert: TlsAlert): void {
   stream.sink = DEAF
   stream.consume(stream.unread)
-  stream.write(tlsAlert('unrecognized_name'))
+  stream.write(tlsAlert(alert))
   stream.end()
 }
 
 /** A FIN or reset that comes shows in the stream. */
-const DEAF: StreamSink = {
+export const DEAF: StreamSink = {
   data: (stream, chunk) => stream.consume(chunk.length),
   end: () => {},
   reset: () => {},
@@ -60,6 +72,10 @@ class HelloGate implements StreamSink {
   }
 
   data(_stream: Stream, chunk: Uint8Array): void {
+    if (this.#filled === 0 && this.#events.plain !== undefined && !looksLikeTls(chunk[0])) {
+      this.#events.plain(chunk)
+      return
+    }
     let hello: ClientHello | undefined
     try {
       hello = this.#reader.push(chunk)

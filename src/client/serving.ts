@@ -1,6 +1,8 @@
 import type { Logger } from 'pino'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
 import {
+  CHALLENGE_ANSWERS_BURST,
+  CHALLENGE_ANSWERS_PER_SECOND,
   FINISHING_POLL_MS,
   HALF_CLOSED_MS,
   HANDSHAKE_MS,
@@ -21,16 +23,20 @@ import {
   splice,
 } from '../net/index.ts'
 import {
+  ACME_ALPN,
   type ClientHello,
   encodeProxyHeader,
+  isOnlyAlpn,
   type ProxyHeader,
   type ProxyTlvs,
   printable,
 } from '../protocol/index.ts'
 import { Pace } from '../transport/index.ts'
+import { answerHttp, answerTls } from './challenge-visit.ts'
+import type { PendingChallenges } from './challenges.ts'
 import { dialTarget } from './dial.ts'
 import { HeaderSink } from './header-sink.ts'
-import { asksFor, readHello, turnAway } from './hello-gate.ts'
+import { asksFor, isAmong, readHello, turnAway } from './hello-gate.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
 import { type ClientService, targetText } from './services.ts'
@@ -63,6 +69,7 @@ export interface Bounds {
 export interface ServingOptions {
   log: Logger
   tally: Tally
+  challenges: PendingChallenges
   bounds?: Bounds | undefined
   addresses?: VisitorAddresses | undefined
 }
@@ -79,7 +86,8 @@ interface Visitor {
 /**
  * Serves visitors' streams: reads the PROXY header that each begins with, finds the service that it names among
  * those that are offered where it came from, and joins it to the target. The header says nothing else that
- * counts, and none of it reaches the target. A visitor of `https` must also ask for one of the service's hosts.
+ * counts, and none of it reaches the target. A visitor of `https` must also ask for one of the service's hosts; one that
+ * comes for an authority's challenge is answered here.
  *
  * Owns every stream that it accepts, and the sockets to targets.
  */
@@ -87,6 +95,8 @@ export class Serving {
   services: ReadonlyMap<string, ClientService> = new Map()
   readonly #log: Logger
   readonly #tally: Tally
+  readonly #challenges: PendingChallenges
+  readonly #challengePace = new Pace(CHALLENGE_ANSWERS_PER_SECOND, CHALLENGE_ANSWERS_BURST)
   readonly #bounds: Bounds
   readonly #addresses: VisitorAddresses
   readonly #visitors = new Set<Visitor>()
@@ -105,9 +115,10 @@ export class Serving {
   #bytesOut = 0
   #quiet: (() => void) | undefined
 
-  constructor({ log, tally, bounds, addresses }: ServingOptions) {
+  constructor({ log, tally, challenges, bounds, addresses }: ServingOptions) {
     this.#log = log
     this.#tally = tally
+    this.#challenges = challenges
     this.#bounds = bounds ?? {
       streams: STREAMS_PER_CLIENT,
       perService: STREAMS_PER_SERVICE,
@@ -189,7 +200,9 @@ export class Serving {
   }
 
   #late(visitor: Visitor): void {
-    visitor.stream.reset()
+    visitor.cut(
+      new TunnelError('timeout', { scope: 'stream', remote: true, detail: 'it took too long to begin' }),
+    )
     this.#tally.count('timeout')
     this.#end(visitor)
   }
@@ -224,14 +237,18 @@ export class Serving {
   /** What the gateway says that the visitor asked for is not looked at. */
   #readHello(visitor: Visitor, service: ClientService, header: ProxyHeader, rest: Uint8Array): void {
     this.#openings.add(visitor)
+    // A target that speaks TLS itself orders its own certificates, or has them from elsewhere.
+    const ours = service.tls !== 'passthrough'
     readHello(visitor.stream, rest, {
       hello: (hello, first) => {
         this.#openings.delete(visitor)
         if (visitor.origin.draining) this.#refuse(visitor, 'draining')
         else if (!asksFor(hello, service.hosts)) this.#turnAway(visitor, service, hello)
+        else if (ours && isOnlyAlpn(hello, ACME_ALPN)) this.#answerTls(visitor, service, hello, first)
         else this.#admit(visitor, service, header, first, hello)
       },
       failed: (reason) => this.#unserved(visitor, reason),
+      ...(ours ? { plain: (first: Uint8Array) => this.#answerHttp(visitor, service, first) } : {}),
     })
   }
 
@@ -242,9 +259,69 @@ export class Serving {
       `host of ${name}`,
       `gateway ${visitor.origin.gateway} sends service "${name}" a visitor ${wanted}, which is not its own: turned away`,
     )
-    turnAway(visitor.stream)
+    turnAway(visitor.stream, 'unrecognized_name')
     this.#finish(visitor, LINGER_MS)
   }
+
+  // ── Authorities ───────────────────────────────────────────────────────────────────────────────────────
+
+  /** Only for a challenge that we have offered, whoever sent the visitor, and with a certificate that is good for nothing else. */
+  #answerTls(
+    visitor: Visitor,
+    { name }: ClientService,
+    { serverName = '' }: ClientHello,
+    first: readonly Uint8Array[],
+  ): void {
+    const certificate = this.#challenges.tlsAlpn(name, serverName)
+    if (certificate === undefined) {
+      this.#unasked(visitor, name)
+      turnAway(visitor.stream, 'no_application_protocol')
+      this.#finish(visitor, LINGER_MS)
+    } else if (this.#mayAnswer(visitor, name)) {
+      // From here on it may take as long again.
+      this.#openings.add(visitor)
+      visitor.cut = answerTls(visitor.stream, first, certificate, () => {
+        this.#openings.delete(visitor)
+        this.#finish(visitor, LINGER_MS)
+      })
+    }
+  }
+
+  /** No TLS: an authority's request, since nobody else is passed on so. */
+  #answerHttp(visitor: Visitor, { name, hosts }: ClientService, first: Uint8Array): void {
+    if (visitor.origin.draining) this.#refuse(visitor, 'draining')
+    else if (this.#mayAnswer(visitor, name)) {
+      const find = (host: string, token: string): string | undefined => {
+        const found = isAmong(host, hosts) ? this.#challenges.http(name, host, token) : undefined
+        if (found === undefined) this.#unasked(visitor, name)
+        return found
+      }
+      answerHttp(visitor.stream, first, find, () => {
+        this.#openings.delete(visitor)
+        this.#finish(visitor, LINGER_MS)
+      })
+    }
+  }
+
+  #mayAnswer(visitor: Visitor, name: string): boolean {
+    if (this.#challengePace.take(performance.now())) return true
+    this.#warn(
+      `challenges of ${name}`,
+      `challenges for service "${name}" are asked for too often: some visitors are sent away`,
+    )
+    this.#refuse(visitor, 'overloaded')
+    return false
+  }
+
+  #unasked(visitor: Visitor, name: string): void {
+    this.#tally.count('unknown_service')
+    this.#log.debug(
+      { gateway: visitor.origin.gateway, service: name },
+      'asked for a challenge that is not ours',
+    )
+  }
+
+  // ── The target ────────────────────────────────────────────────────────────────────────────────────────
 
   /** `first` is what the visitor has sent, and not consumed. */
   #admit(

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import { Challenges } from '../../src/client/challenges.ts'
 import { type Bounds, type Origin, Serving } from '../../src/client/serving.ts'
 import { Tally } from '../../src/client/tally.ts'
 import { FINISHING_POLL_MS, HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
@@ -21,6 +22,7 @@ function pair(bounds: Partial<Bounds> = {}) {
   const serving = new Serving({
     log,
     tally,
+    challenges: new Challenges(log),
     bounds: { streams: 100, perService: 100, sockets: 100, dialsPerSecond: 100, dialsBurst: 100, ...bounds },
   })
   const codes = new Map<number, string>()
