@@ -28,6 +28,8 @@ export function answerTls(
   const duplex = duplexOf(stream, { first: first.length === 1 ? only : Buffer.concat(first) })
   duplex.once('close', over)
   duplex.on('error', () => {})
+  // A handshake that has ended half-way would be waited for.
+  duplex.once('end', () => duplex.destroy())
   let server = servers.get(certificate)
   if (server === undefined) servers.set(certificate, (server = serverOf(certificate)))
   server.emit('connection', duplex)

@@ -218,7 +218,7 @@ export class Challenges implements ChallengeBroker, PendingChallenges {
   #refused(pending: Pending, { gateway }: ChallengeLink, error: ErrorOf): void {
     const { host, kind } = pending.challenge
     const detail = `gateway ${gateway} does not pass the ${kind} challenge for ${host} on: ${printable(error.message)}`
-    this.#log.debug({ gateway, host, code: printable(error.code) }, detail)
+    this.#log.warn({ gateway, code: printable(error.code) }, detail)
     const code = isServiceCode(error.code) ? error.code : 'unsupported'
     pending.refused ??= new TunnelError(code, { scope: 'process', remote: true, detail })
   }

@@ -87,11 +87,15 @@ export class Link implements TunnelHandler, Origin, ChallengeLink {
 
   /** Tells what has become of a service's target, if the gateway has the service. */
   health(name: string, up: boolean): void {
-    if (this.serves(name)) this.tunnel?.send({ type: 'health', name, up })
+    if (this.#accepted(name)) this.tunnel?.send({ type: 'health', name, up })
   }
 
-  /** The gateway has the service, by its own word. */
+  /** The gateway has the service, by its own word, and sends its visitors here. */
   serves(name: string): boolean {
+    return !this.draining && this.#accepted(name)
+  }
+
+  #accepted(name: string): boolean {
     const answer = this.offers.answer(name)
     return answer !== undefined && 'urls' in answer
   }
@@ -114,6 +118,7 @@ export class Link implements TunnelHandler, Origin, ChallengeLink {
   /** Tells the gateway to send nobody more; streams that are under way towards us are answered `draining`. */
   drain(ms: Millis): void {
     this.draining = true
+    if (this.tunnel !== undefined) this.#challenges.served(this)
     this.tunnel?.send({ type: 'drain', deadlineMs: ms })
   }
 

@@ -31,11 +31,6 @@ export class ChallengeDesk {
     this.#options = options
   }
 
-  /** Pending challenges, and those that wait for their turn. */
-  get size(): number {
-    return this.#table.size
-  }
-
   ask(client: ConnectedClient, challenge: Challenge): void {
     const { seq, host } = challenge
     const route = this.#routeOf(host)

@@ -2,11 +2,17 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { Challenges } from '../../src/client/challenges.ts'
 import { type Bounds, type Origin, Serving } from '../../src/client/serving.ts'
 import { Tally } from '../../src/client/tally.ts'
-import { FINISHING_POLL_MS, HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
+import {
+  CHALLENGE_ANSWERS_BURST,
+  CHALLENGE_ANSWERS_PER_SECOND,
+  FINISHING_POLL_MS,
+  HANDSHAKE_MS,
+  TARGET_CONNECT_MS,
+} from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
 import { encodeProxyHeader } from '../../src/protocol/index.ts'
 import { End, type Recorder, settle } from '../mux/pair.ts'
-import { hello, serverName } from '../protocol/hellos.ts'
+import { fromNode, hello, serverName } from '../protocol/hellos.ts'
 import { recordingLog, service, World } from './world.ts'
 
 const world = new World()
@@ -19,10 +25,11 @@ afterEach(async () => {
 function pair(bounds: Partial<Bounds> = {}) {
   const { log, lines } = recordingLog()
   const tally = new Tally()
+  const challenges = new Challenges(log)
   const serving = new Serving({
     log,
     tally,
-    challenges: new Challenges(log),
+    challenges,
     bounds: { streams: 100, perService: 100, sockets: 100, dialsPerSecond: 100, dialsBurst: 100, ...bounds },
   })
   const codes = new Map<number, string>()
@@ -45,7 +52,7 @@ function pair(bounds: Partial<Bounds> = {}) {
     return { stream, sink, id: stream.id }
   }
   world.later(() => Promise.resolve(serving.close()))
-  return { serving, origin, codes, visit, turn, tally, lines, ended: () => ended }
+  return { serving, challenges, origin, codes, visit, turn, tally, lines, ended: () => ended }
 }
 
 describe('a client', () => {
@@ -180,6 +187,58 @@ describe('a client', () => {
     expect(silent.sink.error).toBeDefined()
     expect(codes.get(silent.id)).toBeUndefined()
     expect(tally.counts).toMatchObject({ unknown_service: 3, overloaded: 2 })
+  })
+
+  it('answers visitors of challenges no more often than it may, whatever a gateway makes up', () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { serving, visit, codes, turn, lines } = pair({ streams: 5_000, perService: 5_000 })
+    serving.services = new Map([
+      ['web', service('web', '127.0.0.1:9', { type: 'https', hosts: ['a.example'] })],
+    ])
+    const refused = (times: number): number => {
+      const visits = Array.from({ length: times }, () => {
+        const made = visit('web')
+        made.stream.write(Buffer.from('GET / HTTP/1.1\r\nHost: a.example\r\n\r\n'))
+        turn()
+        made.stream.reset()
+        turn()
+        return made
+      })
+      serving.close()
+      return visits.filter(({ id }) => codes.get(id) === 'overloaded').length
+    }
+    expect(refused(CHALLENGE_ANSWERS_BURST + 10)).toBe(10)
+    vi.advanceTimersByTime(1_000)
+    expect(refused(CHALLENGE_ANSWERS_PER_SECOND + 5)).toBe(5)
+    expect(lines.all.filter(({ level }) => level === 40)).toHaveLength(1)
+  })
+
+  it('gives a visitor of a challenge a bounded time to ask, and to shake hands', async () => {
+    const { serving, challenges, visit, turn } = pair()
+    serving.services = new Map([
+      ['web', service('web', '127.0.0.1:9', { type: 'https', hosts: ['a.example'] })],
+    ])
+    const link = {
+      gateway: 'gw',
+      serves: () => true,
+      say: ({ seq }: { seq: number }) => challenges.ready(link, { type: 'challenge_ready', seq }),
+    }
+    challenges.served(link)
+    const order = { service: 'web', host: 'a.example', token: 't', keyAuthorization: 't.x' } as const
+    await challenges.offer({ ...order, kind: 'tls-alpn-01' })
+    vi.useFakeTimers()
+    const [asking, shaking] = [visit('web'), visit('web')]
+    asking.stream.write(Buffer.from('GET / HT'))
+    shaking.stream.write(fromNode({ servername: 'a.example', ALPNProtocols: ['acme-tls/1'] }))
+    turn()
+    vi.advanceTimersByTime(HANDSHAKE_MS - 1)
+    turn()
+    expect([asking.sink.error, shaking.sink.error, serving.active]).toEqual([undefined, undefined, 2])
+    vi.advanceTimersByTime(1)
+    turn()
+    expect([asking.sink.error !== undefined, shaking.sink.error !== undefined]).toEqual([true, true])
+    expect(serving.active).toBe(0)
+    challenges.close()
   })
 
   it('that drains says so to a visitor whose ClientHello comes meanwhile', () => {
