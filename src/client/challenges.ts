@@ -78,7 +78,6 @@ const LAST_SEQ = 0xffff_ffff
  */
 export class Challenges implements ChallengeBroker, PendingChallenges {
   readonly #log: Logger
-  readonly #readyMs: Millis
   readonly #links = new Set<ChallengeLink>()
   readonly #pending = new Map<string, Pending>()
   /** Their certificates are being made. */
@@ -86,9 +85,8 @@ export class Challenges implements ChallengeBroker, PendingChallenges {
   #seq = 0
   #closed = false
 
-  constructor(log: Logger, readyMs: Millis = CHALLENGE_READY_MS) {
+  constructor(log: Logger) {
     this.#log = log
-    this.#readyMs = readyMs
   }
 
   async offer(challenge: OrderedChallenge): Promise<() => void> {
@@ -192,7 +190,7 @@ export class Challenges implements ChallengeBroker, PendingChallenges {
   #ready(pending: Pending): Promise<void> {
     return new Promise((resolve, reject) => {
       // It keeps the process alive: somebody waits for it.
-      const timer = setTimeout(() => this.#settle(pending, true), this.#readyMs)
+      const timer = setTimeout(() => this.#settle(pending, true), CHALLENGE_READY_MS)
       pending.settle = (error) => {
         pending.settle = undefined
         clearTimeout(timer)

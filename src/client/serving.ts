@@ -1,8 +1,7 @@
 import type { Logger } from 'pino'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
 import {
-  CHALLENGE_ANSWERS_BURST,
-  CHALLENGE_ANSWERS_PER_SECOND,
+  CHALLENGE_VISITORS,
   FINISHING_POLL_MS,
   HALF_CLOSED_MS,
   HANDSHAKE_MS,
@@ -96,7 +95,8 @@ export class Serving {
   readonly #log: Logger
   readonly #tally: Tally
   readonly #challenges: PendingChallenges
-  readonly #challengePace = new Pace(CHALLENGE_ANSWERS_PER_SECOND, CHALLENGE_ANSWERS_BURST)
+  /** Visitors of challenges until they are answered, the oldest first. */
+  readonly #challengers = new Set<Visitor>()
   readonly #bounds: Bounds
   readonly #addresses: VisitorAddresses
   readonly #visitors = new Set<Visitor>()
@@ -277,40 +277,44 @@ export class Serving {
       this.#unasked(visitor, name)
       turnAway(visitor.stream, 'no_application_protocol')
       this.#finish(visitor, LINGER_MS)
-    } else if (this.#mayAnswer(visitor, name)) {
-      // From here on it may take as long again.
-      this.#openings.add(visitor)
-      visitor.cut = answerTls(visitor.stream, first, certificate, () => {
-        this.#openings.delete(visitor)
-        this.#finish(visitor, LINGER_MS)
-      })
+      return
     }
+    this.#challenged(visitor, name)
+    // From here on it may take as long again.
+    this.#openings.add(visitor)
+    visitor.cut = answerTls(visitor.stream, first, certificate, () => this.#challengeOver(visitor))
   }
 
   /** No TLS: an authority's request, since nobody else is passed on so. */
   #answerHttp(visitor: Visitor, { name, hosts }: ClientService, first: Uint8Array): void {
-    if (visitor.origin.draining) this.#refuse(visitor, 'draining')
-    else if (this.#mayAnswer(visitor, name)) {
-      const find = (host: string, token: string): string | undefined => {
-        const found = isAmong(host, hosts) ? this.#challenges.http(name, host, token) : undefined
-        if (found === undefined) this.#unasked(visitor, name)
-        return found
-      }
-      answerHttp(visitor.stream, first, find, () => {
-        this.#openings.delete(visitor)
-        this.#finish(visitor, LINGER_MS)
-      })
+    if (visitor.origin.draining) return this.#refuse(visitor, 'draining')
+    this.#challenged(visitor, name)
+    const find = (host: string, token: string): string | undefined => {
+      const found = isAmong(host, hosts) ? this.#challenges.http(name, host, token) : undefined
+      if (found === undefined) this.#unasked(visitor, name)
+      return found
     }
+    answerHttp(visitor.stream, first, find, () => this.#challengeOver(visitor))
   }
 
-  #mayAnswer(visitor: Visitor, name: string): boolean {
-    if (this.#challengePace.take(performance.now())) return true
-    this.#warn(
-      `challenges of ${name}`,
-      `challenges for service "${name}" are asked for too often: some visitors are sent away`,
-    )
-    this.#refuse(visitor, 'overloaded')
-    return false
+  #challenged(visitor: Visitor, name: string): void {
+    const [oldest] = this.#challengers
+    if (oldest !== undefined && this.#challengers.size >= CHALLENGE_VISITORS) {
+      this.#tally.count('overloaded')
+      this.#warn(
+        `challenges of ${name}`,
+        `service "${name}" has too many visitors that come for a challenge: those that are slow are sent away`,
+      )
+      oldest.cut(new TunnelError('overloaded', { scope: 'stream', detail: 'there was no room for others' }))
+      this.#end(oldest)
+    }
+    this.#challengers.add(visitor)
+  }
+
+  #challengeOver(visitor: Visitor): void {
+    this.#openings.delete(visitor)
+    this.#challengers.delete(visitor)
+    this.#finish(visitor, LINGER_MS)
   }
 
   #unasked(visitor: Visitor, name: string): void {
@@ -468,6 +472,7 @@ export class Serving {
   #end(visitor: Visitor): void {
     if (!this.#visitors.delete(visitor)) return
     this.#openings.delete(visitor)
+    this.#challengers.delete(visitor)
     this.#dials.delete(visitor)
     this.#forgetFinishing(visitor)
     this.#bytesIn += visitor.stream.bytesIn

@@ -2,13 +2,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { Challenges } from '../../src/client/challenges.ts'
 import { type Bounds, type Origin, Serving } from '../../src/client/serving.ts'
 import { Tally } from '../../src/client/tally.ts'
-import {
-  CHALLENGE_ANSWERS_BURST,
-  CHALLENGE_ANSWERS_PER_SECOND,
-  FINISHING_POLL_MS,
-  HANDSHAKE_MS,
-  TARGET_CONNECT_MS,
-} from '../../src/limits.ts'
+import { CHALLENGE_VISITORS, FINISHING_POLL_MS, HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
 import { encodeProxyHeader } from '../../src/protocol/index.ts'
 import { End, type Recorder, settle } from '../mux/pair.ts'
@@ -189,27 +183,28 @@ describe('a client', () => {
     expect(tally.counts).toMatchObject({ unknown_service: 3, overloaded: 2 })
   })
 
-  it('answers visitors of challenges no more often than it may, whatever a gateway makes up', () => {
-    vi.useFakeTimers({ toFake: ['performance'] })
-    const { serving, visit, codes, turn, lines } = pair({ streams: 5_000, perService: 5_000 })
+  it('lets nobody fill the room for visitors of challenges: the slow ones go', () => {
+    const { serving, visit, codes, turn, tally, lines } = pair({ streams: 5_000, perService: 5_000 })
     serving.services = new Map([
       ['web', service('web', '127.0.0.1:9', { type: 'https', hosts: ['a.example'] })],
     ])
-    const refused = (times: number): number => {
-      const visits = Array.from({ length: times }, () => {
-        const made = visit('web')
-        made.stream.write(Buffer.from('GET / HTTP/1.1\r\nHost: a.example\r\n\r\n'))
-        turn()
-        made.stream.reset()
-        turn()
-        return made
-      })
-      serving.close()
-      return visits.filter(({ id }) => codes.get(id) === 'overloaded').length
+    const ask = (text: string) => {
+      const made = visit('web')
+      made.stream.write(Buffer.from(text))
+      turn()
+      return made
     }
-    expect(refused(CHALLENGE_ANSWERS_BURST + 10)).toBe(10)
-    vi.advanceTimersByTime(1_000)
-    expect(refused(CHALLENGE_ANSWERS_PER_SECOND + 5)).toBe(5)
+    const slow = Array.from({ length: CHALLENGE_VISITORS + 3 }, () => ask('GET / HT'))
+    expect(slow.filter(({ sink }) => sink.error !== undefined)).toEqual(slow.slice(0, 3))
+    expect(serving.active).toBe(CHALLENGE_VISITORS)
+    const quick = ask('GET / HTTP/1.1\r\nHost: a.example\r\n\r\n')
+    expect(quick.sink.text).toMatch(/^HTTP\/1\.1 404 /)
+    // It was answered, and is nobody's rival.
+    ask('GET / HT')
+    expect(slow.filter(({ sink }) => sink.error !== undefined)).toEqual(slow.slice(0, 4))
+    // What they wanted is not known, so nobody is told to try elsewhere.
+    expect(codes.size).toBe(0)
+    expect(tally.counts).toMatchObject({ overloaded: 4 })
     expect(lines.all.filter(({ level }) => level === 40)).toHaveLength(1)
   })
 

@@ -183,8 +183,8 @@ describe('a challenge', () => {
   test('is over when it expires, and whoever waited is told', async () => {
     const { running, client } = await serving()
     const replica = await another(running, 'n', [WEB])
-    await ready(client, { ...tlsAlpn(1), expires: 1 })
     await ready(client, { ...http(2, 'token'), expires: 1 })
+    await ready(client, { ...tlsAlpn(1), expires: 1 })
     await ready(replica, tlsAlpn(1))
     expect(await lookByHttp(running.http, HOST, `${PATH}token`)).toMatch(/ 308 /)
     knock(running)
