@@ -1,7 +1,6 @@
 import type { Logger } from 'pino'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
 import {
-  CHALLENGE_VISITORS,
   FINISHING_POLL_MS,
   HALF_CLOSED_MS,
   HANDSHAKE_MS,
@@ -31,11 +30,11 @@ import {
   printable,
 } from '../protocol/index.ts'
 import { Pace } from '../transport/index.ts'
-import { answerHttp, answerTls } from './challenge-visit.ts'
+import { type ChallengeVisit, ChallengeVisits } from './challenge-visits.ts'
 import type { PendingChallenges } from './challenges.ts'
 import { dialTarget } from './dial.ts'
 import { HeaderSink } from './header-sink.ts'
-import { asksFor, isAmong, readHello, turnAway } from './hello-gate.ts'
+import { asksFor, readHello, turnAway } from './hello-gate.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
 import { type ClientService, targetText } from './services.ts'
@@ -94,9 +93,7 @@ export class Serving {
   services: ReadonlyMap<string, ClientService> = new Map()
   readonly #log: Logger
   readonly #tally: Tally
-  readonly #challenges: PendingChallenges
-  /** Visitors of challenges until they are answered, the oldest first. */
-  readonly #challengers = new Set<Visitor>()
+  readonly #challenges: ChallengeVisits
   readonly #bounds: Bounds
   readonly #addresses: VisitorAddresses
   readonly #visitors = new Set<Visitor>()
@@ -118,7 +115,12 @@ export class Serving {
   constructor({ log, tally, challenges, bounds, addresses }: ServingOptions) {
     this.#log = log
     this.#tally = tally
-    this.#challenges = challenges
+    this.#challenges = new ChallengeVisits({
+      pending: challenges,
+      log,
+      count: (code) => tally.count(code),
+      warn: (key, text) => this.#warn(key, text),
+    })
     this.#bounds = bounds ?? {
       streams: STREAMS_PER_CLIENT,
       perService: STREAMS_PER_SERVICE,
@@ -244,11 +246,19 @@ export class Serving {
         this.#openings.delete(visitor)
         if (visitor.origin.draining) this.#refuse(visitor, 'draining')
         else if (!asksFor(hello, service.hosts)) this.#turnAway(visitor, service, hello)
-        else if (ours && isOnlyAlpn(hello, ACME_ALPN)) this.#answerTls(visitor, service, hello, first)
-        else this.#admit(visitor, service, header, first, hello)
+        else if (ours && isOnlyAlpn(hello, ACME_ALPN)) {
+          const { serverName = '' } = hello
+          this.#challenged(visitor, service, (visit) => this.#challenges.tls(visit, serverName, first))
+        } else this.#admit(visitor, service, header, first, hello)
       },
       failed: (reason) => this.#unserved(visitor, reason),
-      ...(ours ? { plain: (first: Uint8Array) => this.#answerHttp(visitor, service, first) } : {}),
+      // No TLS: an authority's request, since nobody else is passed on so.
+      ...(ours && {
+        plain: (first: Uint8Array) => {
+          if (visitor.origin.draining) this.#refuse(visitor, 'draining')
+          else this.#challenged(visitor, service, (visit) => this.#challenges.http(visit, first))
+        },
+      }),
     })
   }
 
@@ -263,69 +273,16 @@ export class Serving {
     this.#finish(visitor, LINGER_MS)
   }
 
-  // ── Authorities ───────────────────────────────────────────────────────────────────────────────────────
-
-  /** Only for a challenge that we have offered, whoever sent the visitor, and with a certificate that is good for nothing else. */
-  #answerTls(
-    visitor: Visitor,
-    { name }: ClientService,
-    { serverName = '' }: ClientHello,
-    first: readonly Uint8Array[],
-  ): void {
-    const certificate = this.#challenges.tlsAlpn(name, serverName)
-    if (certificate === undefined) {
-      this.#unasked(visitor, name)
-      turnAway(visitor.stream, 'no_application_protocol')
-      this.#finish(visitor, LINGER_MS)
-      return
-    }
-    this.#challenged(visitor, name)
-    // From here on it may take as long again.
+  /** It comes for an authority's challenge, of whatever gateway: `answer` is given what it needs, and nothing of the service. */
+  #challenged(visitor: Visitor, service: ClientService, answer: (visit: ChallengeVisit) => () => void): void {
+    const { stream, origin } = visitor
     this.#openings.add(visitor)
-    visitor.cut = answerTls(visitor.stream, first, certificate, () => this.#challengeOver(visitor))
-  }
-
-  /** No TLS: an authority's request, since nobody else is passed on so. */
-  #answerHttp(visitor: Visitor, { name, hosts }: ClientService, first: Uint8Array): void {
-    if (visitor.origin.draining) return this.#refuse(visitor, 'draining')
-    this.#challenged(visitor, name)
-    const find = (host: string, token: string): string | undefined => {
-      const found = isAmong(host, hosts) ? this.#challenges.http(name, host, token) : undefined
-      if (found === undefined) this.#unasked(visitor, name)
-      return found
+    const over = (): void => {
+      this.#openings.delete(visitor)
+      this.#finish(visitor, LINGER_MS)
     }
-    answerHttp(visitor.stream, first, find, () => this.#challengeOver(visitor))
+    visitor.cut = answer({ stream, service, gateway: origin.gateway, over })
   }
-
-  #challenged(visitor: Visitor, name: string): void {
-    const [oldest] = this.#challengers
-    if (oldest !== undefined && this.#challengers.size >= CHALLENGE_VISITORS) {
-      this.#tally.count('overloaded')
-      this.#warn(
-        `challenges of ${name}`,
-        `service "${name}" has too many visitors that come for a challenge: those that are slow are sent away`,
-      )
-      oldest.cut(new TunnelError('overloaded', { scope: 'stream', detail: 'there was no room for others' }))
-      this.#end(oldest)
-    }
-    this.#challengers.add(visitor)
-  }
-
-  #challengeOver(visitor: Visitor): void {
-    this.#openings.delete(visitor)
-    this.#challengers.delete(visitor)
-    this.#finish(visitor, LINGER_MS)
-  }
-
-  #unasked(visitor: Visitor, name: string): void {
-    this.#tally.count('unknown_service')
-    this.#log.debug(
-      { gateway: visitor.origin.gateway, service: name },
-      'asked for a challenge that is not ours',
-    )
-  }
-
-  // ── The target ────────────────────────────────────────────────────────────────────────────────────────
 
   /** `first` is what the visitor has sent, and not consumed. */
   #admit(
@@ -472,7 +429,6 @@ export class Serving {
   #end(visitor: Visitor): void {
     if (!this.#visitors.delete(visitor)) return
     this.#openings.delete(visitor)
-    this.#challengers.delete(visitor)
     this.#dials.delete(visitor)
     this.#forgetFinishing(visitor)
     this.#bytesIn += visitor.stream.bytesIn
