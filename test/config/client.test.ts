@@ -137,7 +137,7 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     [service('hots = ["x"]'), '4: unknown key "hots" in [[service]]: did you mean "host"?'],
     [
       `${service()}[service.quota]\n`,
-      '5: unknown key "quota" in [[service]]: known are "name", "type", "host", "tls", "path", "port", "target", "strip_path", "host_header", "add_headers", "health", "retry", "gateway", "idle_timeout", "proxy_protocol"',
+      '5: unknown key "quota" in [[service]]: known are "name", "type", "host", "tls", "cert", "key", "hsts", "path", "port", "target", "target_key", "strip_path", "host_header", "add_headers", "health", "retry", "gateway", "idle_timeout", "proxy_protocol"',
     ],
     ['[[services]]', '1: unknown key "services": did you mean "service"?'],
     ['[service]\ntype = "http"', '1: "service" must be a list, not a table: write [[service]]'],
