@@ -16,6 +16,8 @@ export interface CertificateSource {
   changed: () => void
   /** Begins to look after it. Never throws; what fails is `trouble` and a line of the log. */
   start(): void
+  /** Settings were read again: looks at once for what it looks for now and then. */
+  look?(): unknown
   /** Lets go of everything: timers, watches, requests under way. */
   close(): void
 }

@@ -94,6 +94,7 @@ export class TlsService implements DecryptedService {
     const moved = JSON.stringify(this.#settings.target) !== JSON.stringify(settings.target)
     this.#settings = settings
     if (moved) this.pool.close()
+    this.#source.look?.()
   }
 
   accept(arrival: Arrival): Guest {
