@@ -28,7 +28,7 @@ import { Repeats } from './repeats.ts'
 import { type ClientService, targetText, type VisitorInfo } from './services.ts'
 import type { Tally } from './tally.ts'
 import { type TargetBounds, Targets } from './targets.ts'
-import type { CertificateSource } from './tls/certificate.ts'
+import type { CertificateSource, CertificateState } from './tls/certificate.ts'
 import { endsHere, TlsServices } from './tls/services.ts'
 import { VisitorAddresses } from './visitor-address.ts'
 
@@ -126,9 +126,9 @@ export class Serving {
     this.#tls.update(services.values())
   }
 
-  /** What the certificate of a service waits for; undefined: nothing, or it has none. */
-  trouble(service: string): string | undefined {
-    return this.#tls.get(service)?.trouble
+  /** Of a service whose TLS ends here. */
+  certificate(service: string): CertificateState | undefined {
+    return this.#tls.get(service)?.certificate
   }
 
   /** Takes no further request of visitors, of one tunnel or of all. */
