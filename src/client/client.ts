@@ -22,6 +22,7 @@ import { Serving } from './serving.ts'
 import { type ClientStatus, statusOf } from './status.ts'
 import { StatusSocket } from './status-socket.ts'
 import { Tally } from './tally.ts'
+import { certificateSource } from './tls/sources.ts'
 
 export interface ClientOptions {
   identity: Identity
@@ -100,7 +101,12 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#gatewayLog = new GatewayLog(log)
     this.#services = servicesByName(options.services, gateways)
     this.#challenges = new Challenges(log)
-    this.#serving = new Serving({ log, tally: this.#tally, challenges: this.#challenges })
+    this.#serving = new Serving({
+      log,
+      tally: this.#tally,
+      challenges: this.#challenges,
+      sourceOf: (service) => certificateSource(service, { state, log }),
+    })
     this.#serving.services = this.#services
     this.#outcomes = new Outcomes(log)
     const random = options.random ?? Math.random

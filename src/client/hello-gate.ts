@@ -27,15 +27,15 @@ export function asksFor({ serverName }: ClientHello, hosts: readonly string[]): 
   return serverName !== undefined && isAmong(serverName, hosts)
 }
 
-/** The same of a host that was said otherwise; in lower case. */
+/** The same of a host in the spelling by which hosts are compared. */
 export function isAmong(host: string, hosts: readonly string[]): boolean {
   if (hosts.includes(host)) return true
   const dot = host.indexOf('.')
   return dot > 0 && hosts.includes(`*${host.slice(dot)}`)
 }
 
-/** Says why nobody is here for the visitor, and takes what still comes, to no purpose. The stream is the caller's to see to its end. */
-export function turnAway(stream: Stream, alert: TlsAlert): void {
+/** Says that there is no such host, or what else is wrong, and takes what still comes, to no purpose. The stream is the caller's to see to its end. */
+export function turnAway(stream: Stream, alert: TlsAlert = 'unrecognized_name'): void {
   stream.sink = DEAF
   stream.consume(stream.unread)
   stream.write(tlsAlert(alert))

@@ -120,6 +120,7 @@ export class Link implements TunnelHandler, Origin, ChallengeLink {
     this.draining = true
     if (this.tunnel !== undefined) this.#challenges.served(this)
     this.tunnel?.send({ type: 'drain', deadlineMs: ms })
+    this.#serving.drain(this)
   }
 
   /** Drains, and ends with its last visitor, after `ms` at the latest. */
@@ -212,6 +213,7 @@ export class Link implements TunnelHandler, Origin, ChallengeLink {
     // The gateway keeps the time; this is for one that forgets. The tunnel's socket keeps the process alive.
     this.#deadline = setTimeout(() => this.tunnel?.end(), ms)
     this.#deadline.unref()
+    this.#serving.drain(this)
     this.#owner.leaving(this)
   }
 

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { Challenges } from '../../src/client/challenges.ts'
 import { type Bounds, type Origin, Serving } from '../../src/client/serving.ts'
 import { Tally } from '../../src/client/tally.ts'
+import type { CertificateSource } from '../../src/client/tls/certificate.ts'
 import { CHALLENGE_VISITORS, FINISHING_POLL_MS, HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
 import { encodeProxyHeader } from '../../src/protocol/index.ts'
@@ -15,6 +16,15 @@ afterEach(async () => {
   await world.close()
 })
 
+const NO_CERTIFICATE: CertificateSource = {
+  current: undefined,
+  trouble: undefined,
+  transportSecurity: undefined,
+  changed() {},
+  start() {},
+  close() {},
+}
+
 /** A gateway's session and a client's with `Serving` behind it, joined in memory: `turn` carries what waits. */
 function pair(bounds: Partial<Bounds> = {}) {
   const { log, lines } = recordingLog()
@@ -24,6 +34,7 @@ function pair(bounds: Partial<Bounds> = {}) {
     log,
     tally,
     challenges,
+    sourceOf: () => NO_CERTIFICATE,
     bounds: { streams: 100, perService: 100, sockets: 100, dialsPerSecond: 100, dialsBurst: 100, ...bounds },
   })
   const codes = new Map<number, string>()

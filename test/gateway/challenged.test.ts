@@ -20,6 +20,7 @@ function terminated(name: string, hosts: string[], port = 1): ClientService {
   return {
     name,
     type: 'https',
+    tls: 'self-signed',
     hosts,
     target: { kind: 'tcp', host: '127.0.0.1', port, text: `127.0.0.1:${port}` },
     idleMs: 0,
@@ -103,7 +104,7 @@ describe('an authority', () => {
         socket.end('HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nits own'),
       )
     })
-    const plain = { ...terminated('plain', [HOST], target.port), type: 'http' as const }
+    const plain = { ...terminated('plain', [HOST], target.port), type: 'http' as const, tls: undefined }
     const client = await world.client(running, 'm', [terminated('web', [HOST]), plain])
     await client.challenges.offer(ordered('http-01', 'tokenB'))
     const at = (token: string) => lookByHttp(running.http, HOST, `/.well-known/acme-challenge/${token}`)
