@@ -198,7 +198,7 @@ describe('a visitor whose TLS ends in the client', () => {
   test('of a service that is served in this process reaches it in plaintext', async () => {
     const served = createServer()
     served.on('connection', (socket: Socket) =>
-      socket.once('data', (data: Buffer) => socket.end(`got ${data}`)),
+      socket.once('data', (data: Buffer) => socket.end(`got ${data.toString()}`)),
     )
     await world.offer([
       secure('web', [HOST], '127.0.0.1:1', {
