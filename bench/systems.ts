@@ -75,7 +75,9 @@ export async function blindgatePair(offer: Offer, target: number): Promise<Blind
   try {
     const [port, tunnel] = [await freePort(), await freePort()]
     const { type, visitors, service } = OFFERS[offer]
-    const listen = [...visitors(port), '--tunnel', `127.0.0.1:${tunnel}`]
+    // Also where no visitor comes by it: the default port may be another program's.
+    const http = offer === 'http' ? port : await freePort()
+    const listen = [...visitors(port), '--http', `127.0.0.1:${http}`, '--tunnel', `127.0.0.1:${tunnel}`]
     const drain = ['--drain', '500ms']
     // Time enough to look at those who are held.
     const env = { ...process.env, BLINDGATE_HOLD: '2m' }
@@ -98,17 +100,13 @@ export async function blindgatePair(offer: Offer, target: number): Promise<Blind
   }
 }
 
-/** The command, where the gateway has its visitors on a port, and how the service is to be found there. */
+/** The command, where the gateway listens besides, and how the service is to be found there. */
 const OFFERS: Record<
   Offer,
   { type: string; visitors: (port: number) => string[]; service: (port: number) => string[] }
 > = {
   tcp: { type: 'tcp', visitors: () => [], service: (port) => ['--port', `${port}`] },
-  http: {
-    type: 'http',
-    visitors: (port) => ['--http', `127.0.0.1:${port}`],
-    service: () => ['--host', '127.0.0.1'],
-  },
+  http: { type: 'http', visitors: () => [], service: () => ['--host', '127.0.0.1'] },
   https: { type: 'https', visitors: tlsPort, service: () => ['--host', 'localhost', '--tls', 'self-signed'] },
   passthrough: {
     type: 'https',
