@@ -1,4 +1,3 @@
-import { randomFillSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { TunnelError, type UnreachedCode } from '../errors.ts'
 import {
@@ -28,6 +27,7 @@ import type { Route } from './route.ts'
 import type { Replica } from './routes.ts'
 import { ServiceStream, type StreamHolder } from './service-stream.ts'
 import type { RouteTraffic } from './traffic.ts'
+import { nextVisitorId } from './visitor-id.ts'
 
 /** A stream that is about to get its sink. Nothing can arrive before that. */
 const NOBODY: StreamSink = { data() {}, end() {}, reset() {}, drain() {} }
@@ -370,7 +370,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
       tlvs: {
         alpn: undefined,
         authority: undefined,
-        uniqueId: randomFillSync(Buffer.allocUnsafe(16)),
+        uniqueId: nextVisitorId(),
         service,
       },
     })

@@ -1,4 +1,3 @@
-import { randomFillSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TunnelError, UnreachedCode } from '../errors.ts'
 import type { Meter, Problem } from '../http/index.ts'
@@ -18,6 +17,7 @@ import { farewell } from './farewell.ts'
 import type { Guest, Lobby } from './lobby.ts'
 import type { Route } from './route.ts'
 import type { Replica } from './routes.ts'
+import { nextVisitorId } from './visitor-id.ts'
 
 /** What a visitor that comes by TLS has said before it is carried. */
 export interface TlsVisit {
@@ -159,7 +159,7 @@ export class TcpVisitor implements Guest, Carried {
       tlvs: {
         alpn: this.#tls?.hello.alpnBytes,
         authority: this.#tls?.hello.serverName,
-        uniqueId: randomFillSync(Buffer.allocUnsafe(16)),
+        uniqueId: nextVisitorId(),
         service,
       },
     })
