@@ -27,9 +27,11 @@ const ROOMS: Record<string, readonly string[]> = {
 
 /** Who may use a package; `dynamic` ones cost memory, so they are loaded only when they are needed. */
 const PACKAGES: Record<string, { rooms: readonly string[]; dynamic?: true }> = {
-  '@peculiar/x509': { rooms: ['identity'], dynamic: true },
-  'reflect-metadata': { rooms: ['identity'], dynamic: true },
+  '@peculiar/x509': { rooms: ['identity', 'client'], dynamic: true },
+  'reflect-metadata': { rooms: ['identity', 'client'], dynamic: true },
   'prom-client': { rooms: ['gateway'], dynamic: true },
+  jose: { rooms: ['client'], dynamic: true },
+  'dns-packet': { rooms: ['client'] },
   'toml-eslint-parser': { rooms: ['config'] },
   commander: { rooms: ['cli'] },
   pino: { rooms: ['cli', 'demo', 'index', 'gateway', 'client'] },

@@ -1,0 +1,59 @@
+import { z } from 'zod'
+import type { Millis } from '../../mux/index.ts'
+import type { State } from '../../state/index.ts'
+import { recentOrders } from './pace.ts'
+
+const pending = z.object({
+  directory: z.string(),
+  account: z.string(),
+  hosts: z.array(z.string()),
+  profile: z.string().optional(),
+  /** PKCS#8 PEM, of the certificate to be. */
+  key: z.string(),
+  /** The order's; none yet if a crash came before the CA's answer. */
+  url: z.string().optional(),
+})
+/** An order that is under way. */
+export type PendingOrder = z.infer<typeof pending>
+
+const record = z.object({
+  version: z.literal(1),
+  /** When orders were made, for the bound on their number. */
+  orders: z.array(z.number()),
+  pending: pending.optional(),
+})
+
+/**
+ * What a service's orders leave on the disk: the one that is under way, with its key, and when the last ones were
+ * made. Only who holds the service's lock writes it.
+ */
+export class Journal {
+  readonly #state: State
+  readonly #file: string
+
+  constructor(state: State, service: string) {
+    this.#state = state
+    this.#file = `order-${service}.json`
+  }
+
+  async read(): Promise<{ orders: Millis[]; pending: PendingOrder | undefined }> {
+    const kept = await this.#state.readJson(this.#file, record)
+    return { orders: kept?.orders ?? [], pending: kept?.pending }
+  }
+
+  /** Notes an order that is about to be made; resolves when its key is on the disk. */
+  async begin(pending: PendingOrder, now: Millis): Promise<void> {
+    const { orders } = await this.read()
+    await this.#write([...recentOrders(orders, now), now], pending)
+  }
+
+  /** Replaces the order that is under way, or removes it. */
+  async keep(pending: PendingOrder | undefined): Promise<void> {
+    const { orders } = await this.read()
+    await this.#write(orders, pending)
+  }
+
+  #write(orders: Millis[], pending: PendingOrder | undefined): Promise<void> {
+    return this.#state.writeJson(this.#file, { version: 1, orders, pending })
+  }
+}

@@ -1,0 +1,265 @@
+import type { Logger } from 'pino'
+import type { AcmeSettings } from '../../config/index.ts'
+import { TunnelError } from '../../errors.ts'
+import { ACME_ARI_MS, ACME_LOOK_MS } from '../../limits.ts'
+import type { Millis } from '../../mux/index.ts'
+import { printable } from '../../protocol/index.ts'
+import type { Lock, State } from '../../state/index.ts'
+import type { Certificate, CertificateSource } from '../tls/certificate.ts'
+import { AcmeError } from './acme-error.ts'
+import { adviceFor } from './ari.ts'
+import { Ca } from './ca.ts'
+import { certificateFile, type Kept, readCertificate, writeCertificate } from './certificate-file.ts'
+import { type Clock, systemClock, timeText } from './clock.ts'
+import type { DnsServer } from './dns/exchange.ts'
+import { AcmeHttp } from './http.ts'
+import { type CaaCheck, issue, namesOf } from './issue.ts'
+import { covers } from './issued.ts'
+import { Pace } from './pace.ts'
+import { type ChallengeBroker, proverOf } from './proofs.ts'
+import { type RenewalWindow, renewAt } from './renewal.ts'
+
+export interface AcmeSourceOptions {
+  /** As configured: its files are called after it. */
+  service: string
+  /** One certificate for all of them: DNS names and `*.` names, lower case. */
+  hosts: readonly string[]
+  settings: AcmeSettings
+  state: State
+  log: Logger
+  challenges: ChallengeBroker
+  /** For User-Agent. */
+  version: string
+  /** 0 ≤ x < 1. */
+  random?: (() => number) | undefined
+  clock?: Clock | undefined
+  /** Asked when `settings.requireCaa`. */
+  caa?: CaaCheck | undefined
+  /** Asked instead of the servers of a host's zone whether they show what dns-01 wrote. */
+  nameservers?: readonly DnsServer[] | undefined
+}
+
+/**
+ * The certificate of one service, had from a CA by ACME and renewed for as long as the client runs: kept in the state, so
+ * that visitors are served at once after a restart; the old one serves until the new one works. Of several processes on
+ * one state one orders, and the others take what it wrote.
+ */
+export class AcmeSource implements CertificateSource {
+  changed: () => void = () => undefined
+  /** Resolves once `close` has let go of everything; a proof in DNS is taken back before. */
+  ended: Promise<void> = Promise.resolve()
+  readonly #options: AcmeSourceOptions
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #pace: Pace
+  readonly #abort = new AbortController()
+  readonly #http: AcmeHttp
+  #kept: Kept | undefined
+  #trouble: string | undefined
+  /** Held from the first try for a new certificate until there is one: others wait and see. */
+  #lock: Lock | undefined
+  /** No try before this. */
+  #notBefore: Millis = 0
+  /** What the CA said of the renewal of `#kept`. */
+  #advice: { window: RenewalWindow | undefined; askAt: Millis } = { window: undefined, askAt: 0 }
+  #lot = 0
+
+  constructor(options: AcmeSourceOptions) {
+    const { settings, version, random = Math.random, clock = systemClock } = options
+    this.#options = options
+    this.#clock = clock
+    this.#random = random
+    this.#pace = new Pace(random)
+    this.#http = new AcmeHttp({ ca: settings.ca, agent: `blindgate/${version}` })
+  }
+
+  get current(): Certificate | undefined {
+    return this.#kept?.certificate
+  }
+
+  get trouble(): string | undefined {
+    return this.#trouble
+  }
+
+  start(): void {
+    this.ended = this.#run()
+  }
+
+  close(): void {
+    this.#abort.abort()
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#abort
+    try {
+      while (!signal.aborted) {
+        await this.#round()
+        await this.#clock.sleep(this.#rest(), signal)
+      }
+    } catch (error) {
+      if (!signal.aborted) this.#failed(error)
+    } finally {
+      await this.#release()
+    }
+  }
+
+  /** One look at all of it. What fails is said, and tried again. */
+  async #round(): Promise<void> {
+    try {
+      await this.#look()
+      await this.#ask()
+      if (this.#due() === undefined) await this.#settle()
+      else if (this.#clock.now() >= this.#notBefore && (await this.#take())) await this.#order()
+    } catch (error) {
+      if (!this.#abort.signal.aborted) this.#failed(error)
+    }
+  }
+
+  /** Until something may be due: seldom more than a file is looked at, so that one that is gone or new is seen. */
+  #rest(): Millis {
+    const now = this.#clock.now()
+    const times = [this.#notBefore, this.#renewal() ?? now].filter((at) => at > now)
+    return Math.max(1, Math.min(ACME_LOOK_MS, ...times.map((at) => at - now)))
+  }
+
+  /** Takes over what is on the disk: another process may have renewed it, a command may have revoked it. */
+  async #look(): Promise<void> {
+    const { service, state, hosts } = this.#options
+    const found = await readCertificate(state, service)
+    if (found === 'unreadable') {
+      throw new AcmeError(
+        'local',
+        `${state.path}/${certificateFile(service)} is no certificate with its key: move it away to order a new one`,
+      )
+    }
+    const usable = found !== undefined && hosts.some((host) => covers(found.leaf, host)) ? found : undefined
+    if (usable?.leaf.fingerprint !== this.#kept?.leaf.fingerprint) this.#serve(usable)
+  }
+
+  /** What the CA would like, where it says so. That it does not answer is no trouble: there is a time without it. */
+  async #ask(): Promise<void> {
+    const { settings, log, service } = this.#options
+    const kept = this.#kept
+    const now = this.#clock.now()
+    if (kept?.renewalId === undefined || kept.directory !== settings.directory || now < this.#advice.askAt)
+      return
+    try {
+      const { window, askAfterMs, explanation } = await adviceFor(this.#ca(), kept.renewalId)
+      const moved = window !== undefined && window.start !== this.#advice.window?.start
+      if (moved && explanation !== undefined) {
+        log.info({ service }, `service "${service}": its CA wants another renewal: ${printable(explanation)}`)
+      }
+      this.#advice = { window, askAt: now + askAfterMs }
+    } catch (error) {
+      this.#abort.signal.throwIfAborted()
+      log.debug({ service, err: error }, `service "${service}": its CA does not say when to renew`)
+      this.#advice = { ...this.#advice, askAt: now + ACME_ARI_MS }
+    }
+  }
+
+  #serve(kept: Kept | undefined): void {
+    this.#kept = kept
+    this.#lot = this.#random()
+    this.#advice = { window: undefined, askAt: 0 }
+    this.changed()
+  }
+
+  /** All is well until the next renewal. */
+  async #settle(): Promise<void> {
+    this.#pace.reset()
+    this.#notBefore = 0
+    this.#tell(undefined)
+    await this.#release()
+  }
+
+  /** Why a certificate is to be ordered now; undefined: the one there is will do. */
+  #due(): 'none' | 'names' | 'ca' | 'renewal' | undefined {
+    const { hosts, settings } = this.#options
+    const kept = this.#kept
+    if (kept === undefined) return 'none'
+    if (!hosts.every((host) => covers(kept.leaf, host))) return 'names'
+    if (kept.directory !== settings.directory) return 'ca'
+    return this.#clock.now() >= (this.#renewal() ?? 0) ? 'renewal' : undefined
+  }
+
+  #renewal(): Millis | undefined {
+    return this.#kept === undefined ? undefined : renewAt(this.#kept.leaf, this.#lot, this.#advice.window)
+  }
+
+  /** Takes the right to order; false while another process has it. */
+  async #take(): Promise<boolean> {
+    const { service, state } = this.#options
+    this.#lock ??= await state.tryLock(`certificate-${service}`)
+    if (this.#lock !== undefined) {
+      // The other one may have finished just before.
+      await this.#look()
+      if (this.#due() !== undefined) return true
+      await this.#settle()
+      return false
+    }
+    this.#tell('another blindgate on this machine orders the certificate: it is taken from there')
+    return false
+  }
+
+  async #order(): Promise<void> {
+    const { service, hosts, settings, state, log, caa } = this.#options
+    const ca = this.#ca()
+    if (this.#kept === undefined) this.#tell(`waits for a certificate for ${namesOf(hosts)} from ${ca.name}`)
+    const prover = proverOf({ ...this.#options, clock: this.#clock })
+    const { kept, done } = await issue({
+      ca,
+      service,
+      hosts,
+      settings,
+      state,
+      log,
+      prover,
+      caa,
+      old: this.#kept,
+    })
+    await writeCertificate(state, service, kept)
+    await done()
+    this.#serve(kept)
+    await this.#settle()
+    const until = timeText(kept.leaf.notAfter)
+    log.info(
+      { service },
+      `service "${service}": has a certificate for ${namesOf(hosts)}, valid until ${until}`,
+    )
+  }
+
+  #ca(): Ca {
+    return new Ca(this.#options.settings.directory, {
+      http: this.#http,
+      clock: this.#clock,
+      signal: this.#abort.signal,
+    })
+  }
+
+  #failed(error: unknown): void {
+    const { service, log } = this.#options
+    const known = error instanceof TunnelError
+    const failure =
+      error instanceof AcmeError ? error : { failing: 'local' as const, retryAfterMs: undefined }
+    this.#notBefore = this.#clock.now() + this.#pace.afterFailure(failure)
+    const why = known ? error.message : printable(String(error))
+    const text = `${why}: tried again at ${timeText(this.#notBefore)}`
+    this.#tell(text)
+    log.warn(
+      { service, ...(known ? {} : { err: error }) },
+      `service "${service}": no new certificate: ${text}`,
+    )
+  }
+
+  #tell(trouble: string | undefined): void {
+    if (this.#trouble === trouble) return
+    this.#trouble = trouble
+    this.changed()
+  }
+
+  async #release(): Promise<void> {
+    const lock = this.#lock
+    this.#lock = undefined
+    await lock?.release()
+  }
+}
