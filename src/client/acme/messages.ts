@@ -29,7 +29,7 @@ export const order = z.object({
   authorizations: z.array(url).max(HOSTS_PER_SERVICE),
   finalize: url,
   certificate: url.optional(),
-  error: z.unknown(),
+  error: z.unknown().optional(),
 })
 export type Order = z.infer<typeof order>
 
@@ -41,7 +41,7 @@ export const challenge = z.object({
     .regex(/^[A-Za-z0-9_-]+$/)
     .max(ACME_TOKEN_CHARACTERS)
     .optional(),
-  error: z.unknown(),
+  error: z.unknown().optional(),
 })
 
 /** RFC 8555, 7.1.4. CAs offer a handful of challenges. */

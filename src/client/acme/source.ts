@@ -189,7 +189,10 @@ export class AcmeSource implements CertificateSource {
   /** Takes the right to order; false while another process has it. */
   async #take(): Promise<boolean> {
     const { service, state } = this.#options
-    this.#lock ??= await state.tryLock(`certificate-${service}`)
+    if (this.#lock === undefined) {
+      this.#lock = await state.tryLock(`certificate-${service}`)
+      if (this.#lock !== undefined) this.#trouble = undefined
+    }
     if (this.#lock !== undefined) {
       // The other one may have finished just before.
       await this.#look()
@@ -204,7 +207,10 @@ export class AcmeSource implements CertificateSource {
   async #order(): Promise<void> {
     const { service, hosts, settings, state, log, caa } = this.#options
     const ca = this.#ca()
-    if (this.#kept === undefined) this.#tell(`waits for a certificate for ${namesOf(hosts)} from ${ca.name}`)
+    // What was wrong with the last try stays said until this one comes to something.
+    if (this.#kept === undefined && this.#trouble === undefined) {
+      this.#tell(`waits for a certificate for ${namesOf(hosts)} from ${ca.name}`)
+    }
     const prover = proverOf({ ...this.#options, clock: this.#clock })
     const { kept, done } = await issue({
       ca,
@@ -219,6 +225,8 @@ export class AcmeSource implements CertificateSource {
     })
     await writeCertificate(state, service, kept)
     await done()
+    // One change, not two: it is there, and all is well.
+    this.#trouble = undefined
     this.#serve(kept)
     await this.#settle()
     const until = timeText(kept.leaf.notAfter)

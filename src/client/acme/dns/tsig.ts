@@ -4,12 +4,9 @@ import type { Millis } from '../../../mux/index.ts'
 /** A key that a name server shares with those who may change its zone. */
 export interface TsigKey {
   name: string
-  algorithm: TsigAlgorithm
+  algorithm: 'hmac-sha256' | 'hmac-sha384' | 'hmac-sha512'
   secret: Uint8Array
 }
-
-export const TSIG_ALGORITHMS = ['hmac-sha256', 'hmac-sha384', 'hmac-sha512'] as const
-export type TsigAlgorithm = (typeof TSIG_ALGORITHMS)[number]
 
 const TSIG = 250
 const ANY = 255
