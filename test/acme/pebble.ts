@@ -30,6 +30,8 @@ export interface PebbleOptions {
   /** Where Pebble looks for http-01 and tls-alpn-01. */
   httpPort?: number
   tlsPort?: number
+  /** `host:port` of another DNS for it than pebble-challtestsrv. */
+  dns?: string
   /** Key ids and base64url keys; with any, accounts need one. */
   eab?: Record<string, string>
   /** Seconds that a certificate of a profile lives; `default` lives 90 days. */
@@ -142,7 +144,7 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
   )
   let ca: ChildProcess | undefined
   const start = async (env: Record<string, string> = {}): Promise<void> => {
-    ca = begin('pebble', ['-strict', '-config', config, '-dnsserver', `127.0.0.1:${dns}`], {
+    ca = begin('pebble', ['-strict', '-config', config, '-dnsserver', options.dns ?? `127.0.0.1:${dns}`], {
       PEBBLE_VA_NOSLEEP: '1',
       PEBBLE_AUTHZREUSE: '0',
       PEBBLE_WFE_NONCEREJECT: '0',
@@ -233,7 +235,11 @@ async function canConnect(port: number): Promise<boolean> {
 }
 
 async function send(url: string, ca: string | undefined, body: unknown): Promise<string> {
-  const options = { method: body === undefined ? 'GET' : 'POST', agent: false, headers: { 'user-agent': 'test' } }
+  const options = {
+    method: body === undefined ? 'GET' : 'POST',
+    agent: false,
+    headers: { 'user-agent': 'test' },
+  }
   const request =
     ca === undefined
       ? httpRequest(url, options)
