@@ -6,13 +6,14 @@ import type { Clock } from '../../src/client/acme/clock.ts'
  * source has something to do again, last until `advance`.
  */
 export class TestClock implements Clock {
-  /** Waits up to this long are not waited for. */
-  atOnceMs = 5_000
+  /** Which waits are over at once. */
+  passes = (ms: number): boolean => ms <= 5_000
   /** All that was waited for, in order. */
   readonly slept: number[] = []
   readonly #waiting = new Set<{ at: number; wake: () => void }>()
   /** Real ms between looks, for programs that need some to get on. */
   readonly #realMs: number
+  #waited: () => void = () => undefined
   #now: number
 
   constructor(realMs = 0, now = Date.now()) {
@@ -29,7 +30,13 @@ export class TestClock implements Clock {
     return this.#waiting.size
   }
 
-  advance(ms: number): void {
+  /** Turns it, once somebody waits for that. */
+  async advance(ms: number): Promise<void> {
+    if (this.#waiting.size === 0) {
+      await new Promise<void>((resolve) => {
+        this.#waited = resolve
+      })
+    }
     this.#now += ms
     for (const wait of this.#waiting) if (wait.at <= this.#now) wait.wake()
   }
@@ -37,28 +44,27 @@ export class TestClock implements Clock {
   async sleep(ms: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
     this.slept.push(ms)
-    if (ms <= this.atOnceMs) {
+    if (this.passes(ms)) {
       this.#now += ms
       await pause(this.#realMs, undefined, { signal })
       return
     }
     await new Promise<void>((resolve, reject) => {
+      const abort = (): void => {
+        this.#waiting.delete(wait)
+        reject(signal.reason as Error)
+      }
       const wait = {
         at: this.#now + ms,
         wake: () => {
           this.#waiting.delete(wait)
+          signal.removeEventListener('abort', abort)
           resolve()
         },
       }
       this.#waiting.add(wait)
-      signal.addEventListener(
-        'abort',
-        () => {
-          this.#waiting.delete(wait)
-          reject(signal.reason as Error)
-        },
-        { once: true },
-      )
+      signal.addEventListener('abort', abort, { once: true })
+      this.#waited()
     })
   }
 }
