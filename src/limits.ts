@@ -348,6 +348,8 @@ export const ACME_POLL_MS_MAX = 60_000
 /** Looks at one thing, and for how long; some CAs take a quarter of an hour. What is not done then goes on with the next try. */
 export const ACME_POLLS = 200
 export const ACME_ORDER_MS = 20 * 60_000
+/** An order that came to nothing for so long is given up for another: its CA may have lost it. */
+export const ACME_PENDING_MS = 24 * 3_600_000
 /** Hosts that are proved at once: gateways keep a bounded number of challenges. */
 export const ACME_PROOFS_AT_ONCE = 8
 /**

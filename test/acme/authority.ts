@@ -98,7 +98,7 @@ export function requestOf(csr: string): { publicKey: Wanted['publicKey']; names:
 }
 
 export async function newKeys(): Promise<webcrypto.CryptoKeyPair> {
-  return (await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
+  return webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
 }
 
 async function pemOf(key: webcrypto.CryptoKey): Promise<string> {

@@ -2,13 +2,7 @@
 import { X509Certificate } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { ChallengeBroker } from '../../src/client/acme/proofs.ts'
-import {
-  ACME_LOOK_MS,
-  ACME_NONCE_TRIES,
-  ACME_ORDERS_PER_DAY,
-  ACME_ORDERS_PER_HOUR,
-  ACME_POLLS,
-} from '../../src/limits.ts'
+import { ACME_LOOK_MS, ACME_NONCE_TRIES, ACME_ORDERS_PER_HOUR, ACME_POLLS } from '../../src/limits.ts'
 import type { State } from '../../src/state/index.ts'
 import { Authority, newKeys, requestOf } from './authority.ts'
 import { FakeCa, type Instead, problem, type Said } from './fake-ca.ts'

@@ -91,7 +91,7 @@ export class NameServer {
 
   #query(message: Buffer): Buffer {
     const { id = 0, questions = [] } = decode(message)
-    const [{ name = '', type = '' } = {}] = questions
+    const { name, type } = questions[0] ?? { name: '', type: '' }
     let texts = type === 'TXT' ? (this.records.get(name.toLowerCase()) ?? []) : []
     if (texts.length > 0 && this.hides > 0) {
       this.hides -= 1

@@ -121,6 +121,42 @@ describe('a certificate from a real CA', () => {
   })
 })
 
+describe('a CA that gives accounts only to those that it knows', () => {
+  const key = Buffer.alloc(32, 9).toString('base64url')
+  let strict: Pebble
+
+  beforeAll(async () => {
+    if (GO_MISSING) return
+    const { httpPort, tlsPort } = proving
+    strict = await startPebble({ httpPort, tlsPort, eab: { 'kid-1': key } })
+  }, 300_000)
+  afterAll(() => strict?.close())
+
+  it('says so, and gives one for the key that it gave', async () => {
+    const at = { directory: strict.directory, ca: strict.ca }
+    const without = order({ settings: at })
+    await without.trouble(/only to those that it knows: set eab_kid and eab_key_file under \[acme\]/)
+    await without.close()
+    const wrong = order({
+      settings: { ...at, eab: { kid: 'kid-1', key: Buffer.alloc(32).toString('base64url') } },
+    })
+    await wrong.trouble(/refused an account/)
+    await wrong.close()
+    const right = order({ settings: { ...at, eab: { kid: 'kid-1', key } } })
+    await right.certificate()
+    await right.close()
+    // Another address, and the same account.
+    const [before] = await accountsIn(state)
+    await state.remove('certificate-web.pem')
+    const moved = order({ settings: { ...at, email: 'new@example.com' } })
+    await moved.certificate()
+    expect(await accountsIn(state)).toEqual([before])
+    expect((await state.read((await state.names('acme-account-', '.json'))[0] ?? ''))?.toString()).toContain(
+      '"email": "new@example.com"',
+    )
+  })
+})
+
 describe('a renewal', () => {
   it('happens in the window that the CA gives, and says what it replaces', async () => {
     const one = order()

@@ -135,11 +135,16 @@ export async function startPebble(options: PebbleOptions = {}): Promise<Pebble> 
 
   const names = begin(
     'pebble-challtestsrv',
-    [
-      ...['-dnsserver', `127.0.0.1:${dns}`, '-management', `127.0.0.1:${dnsManagement}`],
-      ...['-defaultIPv4', '127.0.0.1', '-defaultIPv6', ''],
-      ...['-http01', '', '-https01', '', '-tlsalpn01', '', '-doh', ''],
-    ],
+    Object.entries({
+      dnsserver: `127.0.0.1:${dns}`,
+      management: `127.0.0.1:${dnsManagement}`,
+      defaultIPv4: '127.0.0.1',
+      defaultIPv6: '',
+      http01: '',
+      https01: '',
+      tlsalpn01: '',
+      doh: '',
+    }).flatMap(([flag, value]) => [`-${flag}`, value]),
     {},
   )
   let ca: ChildProcess | undefined

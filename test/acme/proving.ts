@@ -49,11 +49,7 @@ export class Proving implements ChallengeBroker {
         SNICallback: (name, done) => {
           const found = [...this.there].find(({ kind, host }) => kind === 'tls-alpn-01' && host === name)
           if (found === undefined) done(new Error('no challenge'))
-          else
-            void proofOf(authority, found).then(
-              (context) => done(null, context),
-              (error: unknown) => done(error as Error),
-            )
+          else void answer(authority, found, done)
         },
       },
       (socket) => socket.end(),
@@ -91,6 +87,14 @@ export class Proving implements ChallengeBroker {
       [this.#http, this.#tls].map((server) => new Promise((resolve) => server.close(resolve))),
     )
   }
+}
+
+async function answer(
+  authority: Authority,
+  challenge: Challenge,
+  done: (error: Error | null, context?: tls.SecureContext) => void,
+): Promise<void> {
+  done(null, await proofOf(authority, challenge))
 }
 
 async function proofOf(

@@ -2,6 +2,7 @@ import { createPublicKey, type KeyObject } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { AcmeSettings } from '../../config/index.ts'
 import { pinOf } from '../../identity/index.ts'
+import { ACME_PENDING_MS } from '../../limits.ts'
 import type { State } from '../../state/index.ts'
 import { type Account, accountAt, forgetAccount } from './accounts.ts'
 import { AcmeError } from './acme-error.ts'
@@ -100,7 +101,8 @@ async function resumed(
     pending.directory === settings.directory &&
     pending.account === account.uri &&
     pending.profile === settings.profile &&
-    pending.hosts.join() === hosts.join()
+    pending.hosts.join() === hosts.join() &&
+    ca.clock.now() - pending.at < ACME_PENDING_MS
   if (same && key !== undefined && pending.url !== undefined) {
     const found = await lookAt(pending.url, key, ca, account).catch((error: unknown) => {
       if (isRefusal(error)) return undefined
@@ -145,6 +147,7 @@ async function begun(options: IssueOptions, account: Account, journal: Journal):
     directory: settings.directory,
     account: account.uri,
     hosts: [...hosts],
+    at: now,
     ...(settings.profile === undefined ? {} : { profile: settings.profile }),
     key: key.export({ type: 'pkcs8', format: 'pem' }).toString(),
   }

@@ -7,6 +7,8 @@ const pending = z.object({
   directory: z.string(),
   account: z.string(),
   hosts: z.array(z.string()),
+  /** When it was made. */
+  at: z.number(),
   profile: z.string().optional(),
   /** PKCS#8 PEM, of the certificate to be. */
   key: z.string(),

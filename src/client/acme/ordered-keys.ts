@@ -1,6 +1,5 @@
 import { z } from 'zod'
 import type { Pin } from '../../identity/index.ts'
-import { parsePin } from '../../identity/index.ts'
 import { ACME_ACCOUNT_LOCK_MS, ORDERED_KEYS_MS } from '../../limits.ts'
 import type { Millis } from '../../mux/index.ts'
 import type { State } from '../../state/index.ts'
@@ -11,7 +10,10 @@ const record = z.object({
   version: z.literal(1),
   keys: z.array(
     z.object({
-      pin: z.string().transform((text) => parsePin(text)),
+      pin: z
+        .string()
+        .regex(/^sha256:[A-Za-z0-9+/]{43}$/)
+        .transform((text) => text as Pin),
       hosts: z.array(z.string()),
       at: z.number(),
     }),

@@ -1,9 +1,4 @@
-import {
-  ACME_ORDERS_PER_DAY,
-  ACME_ORDERS_PER_HOUR,
-  ACME_PAUSES_MS,
-  ACME_RETRY_AFTER_MS_MAX,
-} from '../../limits.ts'
+import { ACME_ORDERS_PER_DAY, ACME_ORDERS_PER_HOUR, ACME_PAUSES_MS } from '../../limits.ts'
 import type { Millis } from '../../mux/index.ts'
 import type { AcmeError } from './acme-error.ts'
 
@@ -28,9 +23,10 @@ export class Pace {
     const { first, most } = ACME_PAUSES_MS[failing]
     const ceiling = Math.min(most, first * 2 ** this.#failures)
     if (first * 2 ** this.#failures < most) this.#failures += 1
-    // At least half of it: what was refused is not asked again at once by chance. On top of what the CA asks for.
-    const pause = ceiling * (0.5 + this.#random() / 2)
-    return Math.min(retryAfterMs + pause, ACME_RETRY_AFTER_MS_MAX + most)
+    // At least half of it: what was refused is not asked again at once by chance. Some of it on top of what the CA asks
+    // for, since it asks everybody for the same.
+    const lot = 0.5 + this.#random() / 2
+    return Math.max(ceiling * lot, retryAfterMs === 0 ? 0 : retryAfterMs + first * lot)
   }
 
   reset(): void {

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import type { AcmeSettings } from '../../config/index.ts'
+import { type AcmeSettings, unprovable } from '../../config/index.ts'
 import { TunnelError } from '../../errors.ts'
 import { ACME_ARI_MS, ACME_LOOK_MS } from '../../limits.ts'
 import type { Millis } from '../../mux/index.ts'
@@ -206,6 +206,8 @@ export class AcmeSource implements CertificateSource {
 
   async #order(): Promise<void> {
     const { service, hosts, settings, state, log, caa } = this.#options
+    const why = unprovable(hosts, settings.challenge)
+    if (why !== undefined) throw new AcmeError('misconfigured', why)
     const ca = this.#ca()
     // What was wrong with the last try stays said until this one comes to something.
     if (this.#kept === undefined && this.#trouble === undefined) {

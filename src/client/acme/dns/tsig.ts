@@ -69,7 +69,9 @@ function verified(
   const read = new Reader(message, start)
   const name = read.name()
   const [type, klass] = [read.uint16(), read.uint16()]
-  read.take(6)
+  const ttl = read.take(4).readUInt32BE()
+  const length = read.uint16()
+  const whole = read.at + length === message.length
   const algorithm = read.name()
   const stamp = read.take(8)
   const mac = read.take(read.uint16())
@@ -80,6 +82,8 @@ function verified(
     type === TSIG &&
     klass === ANY &&
     read.at === message.length &&
+    whole &&
+    ttl === 0 &&
     name === key.name.toLowerCase() &&
     algorithm === key.algorithm
   if (!ours) return 'unsigned'

@@ -81,7 +81,7 @@ export class UpdateWriter implements DnsWriter {
     const { server, zone } = this.#settings
     if (record.name !== zone && !record.name.endsWith(`.${zone}`)) {
       throw new AcmeError(
-        'misconfigured',
+        'local',
         `${record.name} is not in zone ${zone}: set zone under [acme.dns] to its own, or let it be a CNAME into ${zone}`,
       )
     }
