@@ -119,6 +119,7 @@ export class FakeCa {
           },
         }
       case 'newNonce':
+      case 'revokeCert':
         return {}
       case 'newAccount':
         return { status: 201, headers: { location: `${this.origin}/account/1` }, body: { status: 'valid' } }

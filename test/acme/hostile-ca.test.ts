@@ -238,11 +238,23 @@ describe('a CA without end', () => {
       expect(ca.count('newOrder')).toBe(1)
       // The next try goes on with it: a slow CA is not a broken one.
       ca.instead = {}
-      await one.clock.advance(DAY_MS)
+      await one.clock.advance(HOUR_MS)
       await one.certificate()
       expect(ca.count('newOrder')).toBe(1)
     },
   )
+
+  it('has an order that comes to nothing for a day: another is made', async () => {
+    ca.instead['order'] = async ({ path }, usual) => {
+      const said = await usual()
+      return path === '/order/0' ? { ...said, body: { ...ca.order(0), status: 'processing' } } : said
+    }
+    const one = order()
+    await one.trouble(/does not come to an end/)
+    await one.clock.advance(DAY_MS)
+    await one.certificate()
+    expect(ca.count('newOrder')).toBe(2)
+  })
 
   it('has an authorization "pending" for ever', async () => {
     ca.instead = { authorization: but({ status: 'pending' }) }
