@@ -398,6 +398,31 @@ describe('a CA that does not prove to be itself', () => {
   })
 })
 
+describe('an order that goes on', () => {
+  it('does not ask the CA to look twice', async () => {
+    ca.instead = {
+      authorization: async (asked, usual) => {
+        const processing = {
+          type: 'tls-alpn-01',
+          status: 'processing',
+          url: `${ca.origin}/challenge/0/0`,
+          token: 'a',
+        }
+        return ca.count('authorization') > 1
+          ? but({ status: 'valid' })(asked, usual)
+          : but({ challenges: [processing] })(asked, usual)
+      },
+      order: async (_asked, usual) => {
+        const [order] = ca.orders
+        if (order?.status === 'pending' && ca.count('authorization') > 1) order.status = 'ready'
+        return usual()
+      },
+    }
+    await order().certificate()
+    expect(ca.count('challenge')).toBe(0)
+  })
+})
+
 describe('a source that is closed', () => {
   it('in the middle of an order lets go of all, and the order goes on with the next', async () => {
     let reached = (): void => undefined

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import https from 'node:https'
 import type net from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/client/acme/clock.ts'
 import { AcmeHttp } from '../../src/client/acme/http.ts'
 import { OrderedKeys } from '../../src/client/acme/ordered-keys.ts'
 import type { Pin } from '../../src/identity/index.ts'
@@ -31,6 +32,17 @@ describe('the list of keys', () => {
     await state.write('ordered-keys.json', '{"version":1,"keys":[{"pin":"sha256:x"}]}')
     await expect(new OrderedKeys(state).has(pin(1))).rejects.toMatchObject({ code: 'state_invalid' })
   })
+})
+
+it('the real clock rests and can be woken', async () => {
+  const { signal } = new AbortController()
+  const before = systemClock.now()
+  await systemClock.sleep(5, signal)
+  expect(systemClock.now()).toBeGreaterThanOrEqual(before + 4)
+  const abort = new AbortController()
+  const sleep = systemClock.sleep(3_600_000, abort.signal)
+  abort.abort()
+  await expect(sleep).rejects.toMatchObject({ name: 'AbortError' })
 })
 
 describe('a certificate file', () => {

@@ -259,6 +259,21 @@ describe('a revoked certificate', () => {
     expect(await pebble.statusOf(leafOf(chain).serialNumber.toLowerCase())).toBe('Valid')
   })
 
+  it('is not downloaded again from an order that a crash left', async () => {
+    const one = order()
+    await one.certificate()
+    await one.close()
+    const left = JSON.parse((await state.read('order-web.json'))?.toString() ?? '') as { orders: number[] }
+    const key = one.source.current?.key
+    const pending = { directory: pebble.directory, account: 'x', hosts: [], at: 0, key, url: 'x' }
+    await state.writeJson('order-web.json', { ...left, version: 1, pending })
+    await revokeCertificate({ service: 'web', settings: settingsOf(settings()), state, version: '0' })
+    expect(JSON.parse((await state.read('order-web.json'))?.toString() ?? '')).toEqual({
+      ...left,
+      version: 1,
+    })
+  })
+
   it('that the CA revoked before is removed too; one that is not there is said', async () => {
     const one = order()
     await one.certificate()

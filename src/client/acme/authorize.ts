@@ -22,7 +22,8 @@ export interface AuthorizeOptions {
 interface Asked extends Proof {
   /** As configured. */
   name: string
-  challengeUrl: string
+  /** Undefined where the CA was asked to look before a crash, and does. */
+  challengeUrl: string | undefined
   authorizationUrl: string
 }
 
@@ -46,6 +47,7 @@ async function some(urls: readonly string[], left: Set<string>, options: Authori
   const takeBack = await prover.lay(proofs, ca.signal)
   try {
     for (const { name, challengeUrl } of asked) {
+      if (challengeUrl === undefined) continue
       await ca.post(account, challengeUrl, {}, `the challenge for ${name}`)
     }
     for (const one of asked) await proved(one, options)
@@ -81,7 +83,7 @@ async function challengeAt(
     host,
     token: challenge.token,
     keyAuthorization: await keyAuthorization(challenge.token, account.key),
-    challengeUrl: challenge.url,
+    challengeUrl: challenge.status === 'processing' ? undefined : challenge.url,
     authorizationUrl: url,
   }
 }

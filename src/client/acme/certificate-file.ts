@@ -21,13 +21,10 @@ export function certificateFile(service: string): string {
   return `certificate-${service}.pem`
 }
 
-/** Undefined when there is none. Whatever else is no certificate with its key is `unreadable`, for people to see. */
-export async function readCertificate(
-  state: State,
-  service: string,
-): Promise<Kept | 'unreadable' | undefined> {
+/** Undefined where there is none, and for a file that is no certificate with its key. */
+export async function readCertificate(state: State, service: string): Promise<Kept | undefined> {
   const bytes = await state.read(certificateFile(service))
-  return bytes === undefined ? undefined : (parsed(bytes.toString('latin1')) ?? 'unreadable')
+  return bytes === undefined ? undefined : parseCertificate(bytes)
 }
 
 /** Resolves when it would survive a power cut. */
@@ -40,7 +37,9 @@ export function writeCertificate(state: State, service: string, kept: Kept): Pro
   )
 }
 
-function parsed(text: string): Kept | undefined {
+/** What a file of certificates holds; undefined for what is no certificate with its key. */
+export function parseCertificate(bytes: Buffer): Kept | undefined {
+  const text = bytes.toString('latin1')
   const pem = KEY.exec(text)?.[0]
   const key = pem === undefined ? undefined : readKey(pem)
   if (pem === undefined || key === undefined) return undefined

@@ -55,6 +55,12 @@ export class Journal {
     await this.#write(orders, pending)
   }
 
+  /** Removes the order for this key (PEM), if it is the one under way. */
+  async forget(key: string): Promise<void> {
+    const { pending } = await this.read()
+    if (pending?.key.trim() === key.trim()) await this.keep(undefined)
+  }
+
   #write(orders: Millis[], pending: PendingOrder | undefined): Promise<void> {
     return this.#state.writeJson(this.#file, { version: 1, orders, pending })
   }

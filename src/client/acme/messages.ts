@@ -35,6 +35,7 @@ export type Order = z.infer<typeof order>
 
 export const challenge = z.object({
   type: z.string(),
+  status: z.string().optional(),
   url: url.optional(),
   token: z
     .string()

@@ -7,6 +7,7 @@ import { Ca } from './ca.ts'
 import { certificateFile, readCertificate } from './certificate-file.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { AcmeHttp } from './http.ts'
+import { Journal } from './journal.ts'
 
 export interface RevokeOptions {
   service: string
@@ -24,7 +25,7 @@ export interface RevokeOptions {
 export async function revokeCertificate(options: RevokeOptions): Promise<string[]> {
   const { service, settings, state, version, clock = systemClock } = options
   const kept = await readCertificate(state, service)
-  if (kept === undefined || kept === 'unreadable') {
+  if (kept === undefined) {
     const names = await state.names('certificate-', '.pem')
     const services = names.map((name) => name.slice('certificate-'.length, -'.pem'.length))
     const advice =
@@ -49,10 +50,10 @@ export async function revokeCertificate(options: RevokeOptions): Promise<string[
   await ca.post(account, revokeCert, { certificate }, 'to revoke the certificate').catch((error: unknown) => {
     if (!(error instanceof AcmeError) || error.problem !== 'alreadyRevoked') throw error
   })
+  // A client that crashed after it kept the certificate still has its order, and would download it again.
+  await new Journal(state, service).forget(kept.certificate.key)
   // A client that renewed it meanwhile has another there.
   const now = await readCertificate(state, service)
-  if (now !== undefined && now !== 'unreadable' && now.leaf.fingerprint === kept.leaf.fingerprint) {
-    await state.remove(certificateFile(service))
-  }
+  if (now?.leaf.fingerprint === kept.leaf.fingerprint) await state.remove(certificateFile(service))
   return kept.leaf.names
 }

@@ -9,7 +9,7 @@ import type { Certificate, CertificateSource } from '../tls/certificate.ts'
 import { AcmeError } from './acme-error.ts'
 import { adviceFor } from './ari.ts'
 import { Ca } from './ca.ts'
-import { certificateFile, type Kept, readCertificate, writeCertificate } from './certificate-file.ts'
+import { certificateFile, type Kept, parseCertificate, writeCertificate } from './certificate-file.ts'
 import { type Clock, systemClock, timeText } from './clock.ts'
 import type { DnsServer } from './dns/exchange.ts'
 import { AcmeHttp } from './http.ts'
@@ -55,6 +55,8 @@ export class AcmeSource implements CertificateSource {
   readonly #abort = new AbortController()
   readonly #http: AcmeHttp
   #kept: Kept | undefined
+  /** The file that it was read from. */
+  #seen: Buffer | undefined
   #trouble: string | undefined
   /** Held from the first try for a new certificate until there is one: others wait and see. */
   #lock: Lock | undefined
@@ -125,14 +127,18 @@ export class AcmeSource implements CertificateSource {
   /** Takes over what is on the disk: another process may have renewed it, a command may have revoked it. */
   async #look(): Promise<void> {
     const { service, state, hosts } = this.#options
-    const found = await readCertificate(state, service)
-    if (found === 'unreadable') {
+    const bytes = await state.read(certificateFile(service))
+    // Most looks see what was there before, which is not read again.
+    if (bytes !== undefined && this.#seen?.equals(bytes) === true) return
+    const found = bytes === undefined ? undefined : parseCertificate(bytes)
+    if (bytes !== undefined && found === undefined) {
       throw new AcmeError(
         'local',
         `${state.path}/${certificateFile(service)} is no certificate with its key: move it away to order a new one`,
       )
     }
     const usable = found !== undefined && hosts.some((host) => covers(found.leaf, host)) ? found : undefined
+    this.#seen = bytes
     if (usable?.leaf.fingerprint !== this.#kept?.leaf.fingerprint) this.#serve(usable)
   }
 
