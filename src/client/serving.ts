@@ -1,7 +1,7 @@
+import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
 import {
-  FINISHING_POLL_MS,
   HALF_CLOSED_MS,
   HANDSHAKE_MS,
   LINGER_MS,
@@ -12,14 +12,7 @@ import {
   TARGET_DIALS_PER_SECOND,
 } from '../limits.ts'
 import type { Millis, Stream } from '../mux/index.ts'
-import {
-  descriptorsForVisitors,
-  duplexOf,
-  type IdleMember,
-  idleSweep,
-  type SpliceResult,
-  splice,
-} from '../net/index.ts'
+import { descriptorsForVisitors, duplexOf, readyEvent, type SpliceResult, splice } from '../net/index.ts'
 import {
   type ClientHello,
   encodeProxyHeader,
@@ -27,14 +20,16 @@ import {
   type ProxyTlvs,
   printable,
 } from '../protocol/index.ts'
-import { Pace } from '../transport/index.ts'
-import { dialTarget } from './dial.ts'
+import { Finishing } from './finishing.ts'
 import { HeaderSink } from './header-sink.ts'
 import { asksFor, readHello, turnAway } from './hello-gate.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
-import { type ClientService, targetText } from './services.ts'
+import { type ClientService, targetText, type VisitorInfo } from './services.ts'
 import type { Tally } from './tally.ts'
+import { type TargetBounds, Targets } from './targets.ts'
+import type { CertificateSource, CertificateState } from './tls/certificate.ts'
+import { endsHere, TlsServices } from './tls/services.ts'
 import { VisitorAddresses } from './visitor-address.ts'
 
 /** Where a visitor's stream came from. */
@@ -50,18 +45,15 @@ export interface Origin {
 }
 
 /** What a client serves at once; all of it holds against a hostile gateway. */
-export interface Bounds {
+export interface Bounds extends TargetBounds {
   streams: number
   perService: number
-  /** Sockets to targets. */
-  sockets: number
-  /** Dials of one service's target: per second, and at once. */
-  dialsPerSecond: number
-  dialsBurst: number
 }
 
 export interface ServingOptions {
   log: Logger
+  /** Where the certificates of services come from whose TLS ends here. */
+  sourceOf?: ((service: ClientService) => CertificateSource) | undefined
   tally: Tally
   bounds?: Bounds | undefined
   addresses?: VisitorAddresses | undefined
@@ -74,6 +66,8 @@ interface Visitor {
   service: ClientService | undefined
   /** Resets it, both sides. */
   cut: (reason: TunnelError) => void
+  /** Takes no further request of it; undefined: it has none that could be told apart. */
+  drain: (() => void) | undefined
 }
 
 /**
@@ -84,28 +78,25 @@ interface Visitor {
  * Owns every stream that it accepts, and the sockets to targets.
  */
 export class Serving {
-  services: ReadonlyMap<string, ClientService> = new Map()
+  readonly #tls: TlsServices
+  #services: ReadonlyMap<string, ClientService> = new Map()
   readonly #log: Logger
   readonly #tally: Tally
   readonly #bounds: Bounds
   readonly #addresses: VisitorAddresses
   readonly #visitors = new Set<Visitor>()
   readonly #perService = new Map<string, number>()
-  /** Of services with a target: an update that changes one begins anew. */
-  readonly #dialPaces = new WeakMap<ClientService, Pace>()
   readonly #failures = new Repeats()
   /** Visitors whose PROXY header is not whole, or then their ClientHello. */
   readonly #openings = new Patience<Visitor>(HANDSHAKE_MS, (visitor) => this.#late(visitor))
   readonly #dials = new Patience<Visitor>(TARGET_CONNECT_MS, (visitor) => this.#lateTarget(visitor))
-  /** Visitors whose last bytes have not left. */
-  readonly #finishing = new Map<Visitor, IdleMember>()
-  #poll: NodeJS.Timeout | undefined
-  #sockets = 0
+  readonly #finishing = new Finishing<Visitor>((visitor) => this.#end(visitor))
+  readonly #targets: Targets
   #bytesIn = 0
   #bytesOut = 0
   #quiet: (() => void) | undefined
 
-  constructor({ log, tally, bounds, addresses }: ServingOptions) {
+  constructor({ log, tally, bounds, addresses, sourceOf = noSource }: ServingOptions) {
     this.#log = log
     this.#tally = tally
     this.#bounds = bounds ?? {
@@ -116,6 +107,34 @@ export class Serving {
       dialsBurst: TARGET_DIALS_BURST,
     }
     this.#addresses = addresses ?? new VisitorAddresses()
+    this.#targets = new Targets(this.#bounds, (service, text) => this.#warn(service, text))
+    this.#tls = new TlsServices({
+      sourceOf,
+      dial: (service) => this.#targets.dial(service),
+      count: (code) => tally.count(code),
+      warn: (key, text) => this.#warn(key, text),
+    })
+  }
+
+  get services(): ReadonlyMap<string, ClientService> {
+    return this.#services
+  }
+
+  /** Those that are gone or changed let nobody in any more; visitors that they have go on. */
+  set services(services: ReadonlyMap<string, ClientService>) {
+    this.#services = services
+    this.#tls.update(services.values())
+  }
+
+  /** Of a service whose TLS ends here. */
+  certificate(service: string): CertificateState | undefined {
+    return this.#tls.get(service)?.certificate
+  }
+
+  /** Takes no further request of visitors, of one tunnel or of all. */
+  drain(origin?: Origin): void {
+    for (const visitor of this.#visitors)
+      if (origin === undefined || visitor.origin === origin) visitor.drain?.()
   }
 
   get active(): number {
@@ -135,7 +154,13 @@ export class Serving {
 
   /** Takes over a stream that a gateway opened. */
   accept(stream: Stream, origin: Origin): void {
-    const visitor: Visitor = { stream, origin, service: undefined, cut: () => stream.reset() }
+    const visitor: Visitor = {
+      stream,
+      origin,
+      service: undefined,
+      cut: () => stream.reset(),
+      drain: undefined,
+    }
     this.#visitors.add(visitor)
     if (origin.draining) this.#refuse(visitor, 'draining')
     else if (this.#visitors.size > this.#bounds.streams) {
@@ -165,6 +190,7 @@ export class Serving {
     }
     this.#openings.close()
     this.#dials.close()
+    this.#tls.close()
   }
 
   // ── The header ────────────────────────────────────────────────────────────────────────────────────────
@@ -199,7 +225,7 @@ export class Serving {
   #serve(visitor: Visitor, header: ProxyHeader, rest: Uint8Array): void {
     const { origin } = visitor
     const name = header.service ?? ''
-    const service = origin.has(name) ? this.services.get(name) : undefined
+    const service = origin.has(name) ? this.#services.get(name) : undefined
     if (origin.draining) return this.#refuse(visitor, 'draining')
     if (service === undefined) {
       this.#warn(
@@ -229,6 +255,7 @@ export class Serving {
         this.#openings.delete(visitor)
         if (visitor.origin.draining) this.#refuse(visitor, 'draining')
         else if (!asksFor(hello, service.hosts)) this.#turnAway(visitor, service, hello)
+        else if (endsHere(service)) this.#handshake(visitor, service, header, hello, first)
         else this.#admit(visitor, service, header, first, hello)
       },
       failed: (reason) => this.#unserved(visitor, reason),
@@ -246,6 +273,32 @@ export class Serving {
     this.#finish(visitor, LINGER_MS)
   }
 
+  /** Its TLS ends here. */
+  #handshake(
+    visitor: Visitor,
+    { name }: ClientService,
+    header: ProxyHeader,
+    hello: ClientHello,
+    first: readonly Uint8Array[],
+  ): void {
+    const service = this.#tls.get(name)
+    if (service === undefined) return this.#refuse(visitor, 'unknown_service')
+    const guest = service.accept({
+      stream: visitor.stream,
+      first,
+      hello,
+      info: this.#infoOf(visitor, header, name),
+      closed: () => this.#finish(visitor),
+    })
+    visitor.cut = () => guest.cut()
+    visitor.drain = () => guest.drain()
+  }
+
+  #infoOf({ origin }: Visitor, header: ProxyHeader, service: string): VisitorInfo {
+    const { address: remoteAddress, port: remotePort } = this.#addresses.of(header) ?? {}
+    return { remoteAddress, remotePort, service, gateway: origin.gateway }
+  }
+
   /** `first` is what the visitor has sent, and not consumed. */
   #admit(
     visitor: Visitor,
@@ -254,45 +307,31 @@ export class Serving {
     first: readonly Uint8Array[],
     hello?: ClientHello,
   ): void {
-    const { name, serve } = service
-    if (serve !== undefined) return this.#serveHere(visitor, service, serve, header, first)
-    if (this.#sockets >= this.#bounds.sockets) {
-      return this.#overloaded(visitor, name, (this.#perService.get(name) ?? 1) - 1)
+    const { serve } = service
+    if (serve !== undefined) this.#serveHere(visitor, service, serve, header, first)
+    else {
+      const socket = this.#targets.dial(service)
+      if (socket === undefined) this.#refuse(visitor, 'overloaded')
+      else this.#join(visitor, service, socket, header, first, hello)
     }
-    if (!this.#mayDial(service)) {
-      this.#warn(name, `service "${name}" is dialled too often: some visitors are sent away`)
-      return this.#refuse(visitor, 'overloaded')
-    }
-    this.#join(visitor, service, header, first, hello)
-  }
-
-  /** A gateway that opens streams and resets them holds none, and must not have the target dialled without end. */
-  #mayDial(service: ClientService): boolean {
-    let pace = this.#dialPaces.get(service)
-    if (pace === undefined) {
-      pace = new Pace(this.#bounds.dialsPerSecond, this.#bounds.dialsBurst)
-      this.#dialPaces.set(service, pace)
-    }
-    return pace.take(performance.now())
   }
 
   #join(
     visitor: Visitor,
     service: ClientService,
+    socket: Socket,
     header: ProxyHeader,
     first: readonly Uint8Array[],
     hello: ClientHello | undefined,
   ): void {
-    const socket = dialTarget(service.target)
     // Ours alone: what the gateway wrote stays here. It waits in the socket until there is a connection.
     if (service.proxyHeader) {
       const tlvs: ProxyTlvs | undefined = hello && { authority: hello.serverName, alpn: hello.alpnBytes }
       socket.write(encodeProxyHeader({ source: this.#addresses.of(header), tlvs }))
     }
     let connected = false
-    this.#sockets += 1
     this.#dials.add(visitor)
-    socket.once('connect', () => {
+    socket.once(readyEvent(socket), () => {
       connected = true
       this.#dials.delete(visitor)
     })
@@ -300,7 +339,6 @@ export class Serving {
       first,
       idleMs: service.idleMs,
       onEnd: ({ error }: SpliceResult) => {
-        this.#sockets -= 1
         if (error === undefined) this.#finish(visitor)
         else {
           this.#broken(visitor, service, error, connected)
@@ -335,14 +373,15 @@ export class Serving {
     chunks: readonly Uint8Array[],
   ): void {
     const first = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)
-    const { address: remoteAddress, port: remotePort } = this.#addresses.of(header) ?? {}
+    const info = this.#infoOf(visitor, header, service.name)
+    const { remoteAddress, remotePort } = info
     const duplex = duplexOf(visitor.stream, { remoteAddress, remotePort, first })
     visitor.cut = () => duplex.resetAndDestroy()
     duplex.once('close', () => this.#finish(visitor))
     // The owner's own listeners come on top; without any, a visitor's reset must not end the process.
     duplex.on('error', ({ message }) => this.#log.debug({ service: service.name }, message))
     try {
-      serve(duplex, { remoteAddress, remotePort, service: service.name, gateway: visitor.origin.gateway })
+      serve(duplex, info)
     } catch (error) {
       this.#log.error({ err: error, service: service.name }, `service "${service.name}" threw at a visitor`)
       duplex.resetAndDestroy()
@@ -361,8 +400,7 @@ export class Serving {
 
   /**
    * Its target is done, and its last bytes may still wait for a visitor that reads slowly: until they have left
-   * it counts, so that no drain ends the tunnel under them. No event says so; this is rare, and polled. One that takes
-   * nothing for `mostMs` is reset.
+   * it counts, so that no drain ends the tunnel under them. One that takes nothing for `mostMs` is reset.
    */
   #finish(visitor: Visitor, mostMs: Millis = HALF_CLOSED_MS): void {
     const { stream, service } = visitor
@@ -371,20 +409,8 @@ export class Serving {
       return
     }
     visitor.cut = () => stream.reset()
-    const member: IdleMember = {
-      get activity() {
-        return stream.bytesOut
-      },
-      idle: () => stream.reset(),
-    }
     const idleMs = service?.idleMs ?? 0
-    idleSweep.watch(member, idleMs > 0 ? Math.min(idleMs, mostMs) : mostMs)
-    this.#finishing.set(visitor, member)
-    this.#poll ??= setInterval(this.#lookAtFinishing, FINISHING_POLL_MS).unref()
-  }
-
-  readonly #lookAtFinishing = (): void => {
-    for (const visitor of this.#finishing.keys()) if (visitor.stream.closed) this.#end(visitor)
+    this.#finishing.add(visitor, idleMs > 0 ? Math.min(idleMs, mostMs) : mostMs)
   }
 
   /** Once per visitor, whatever happened. */
@@ -392,7 +418,7 @@ export class Serving {
     if (!this.#visitors.delete(visitor)) return
     this.#openings.delete(visitor)
     this.#dials.delete(visitor)
-    this.#forgetFinishing(visitor)
+    this.#finishing.delete(visitor)
     this.#bytesIn += visitor.stream.bytesIn
     this.#bytesOut += visitor.stream.bytesOut
     const name = visitor.service?.name
@@ -405,20 +431,18 @@ export class Serving {
     if (this.#visitors.size === 0) this.#quiet?.()
   }
 
-  #forgetFinishing(visitor: Visitor): void {
-    const member = this.#finishing.get(visitor)
-    if (member === undefined) return
-    idleSweep.forget(member)
-    this.#finishing.delete(visitor)
-    if (this.#finishing.size > 0) return
-    clearInterval(this.#poll)
-    this.#poll = undefined
-  }
-
   #warn(key: string, text: string): void {
     const times = this.#failures.note(key, performance.now())
     if (times !== undefined) this.#log.warn(times === 1 ? text : `${text} (${times} times)`)
   }
+}
+
+/** For a client that has no service of that kind. */
+function noSource({ name }: ClientService): CertificateSource {
+  throw new TunnelError('internal', {
+    scope: 'process',
+    detail: `service "${name}" has no source of certificates`,
+  })
 }
 
 function isUnreached(code: string): code is UnreachedCode {

@@ -398,6 +398,23 @@ describe('a CA that does not prove to be itself', () => {
   })
 })
 
+describe('a look, when somebody says that all was mended', () => {
+  it('ends a pause, but not one that the CA asked for', async () => {
+    ca.instead = { newOrder: () => problem(400, 'rejectedIdentifier', 'no') }
+    const one = order()
+    await one.trouble(/rejectedIdentifier/)
+    ca.instead = { newOrder: () => problem(429, 'rateLimited', 'no', { 'retry-after': '3600' }) }
+    one.source.look()
+    await one.trouble(/rateLimited/)
+    ca.instead = {}
+    one.source.look()
+    await one.clock.advance(60_000)
+    expect(ca.count('newOrder')).toBe(2)
+    await one.clock.advance(HOUR_MS)
+    await one.certificate()
+  })
+})
+
 describe('an order that goes on', () => {
   it('does not ask the CA to look twice', async () => {
     ca.instead = {

@@ -46,6 +46,8 @@ export interface AcmeSourceOptions {
  */
 export class AcmeSource implements CertificateSource {
   changed: () => void = () => undefined
+  /** Whoever wraps it knows since when all is well. */
+  readonly transportSecurity = undefined
   /** Resolves once `close` has let go of everything; a proof in DNS is taken back before. */
   ended: Promise<void> = Promise.resolve()
   readonly #options: AcmeSourceOptions
@@ -62,6 +64,10 @@ export class AcmeSource implements CertificateSource {
   #lock: Lock | undefined
   /** No try before this. */
   #notBefore: Millis = 0
+  /** The CA asked for that. */
+  #asked = false
+  /** Aborted, it ends the rest between two rounds. */
+  #nap = new AbortController()
   /** What the CA said of the renewal of `#kept`. */
   #advice: { window: RenewalWindow | undefined; askAt: Millis } = { window: undefined, askAt: 0 }
   #lot = 0
@@ -87,8 +93,15 @@ export class AcmeSource implements CertificateSource {
     this.ended = this.#run()
   }
 
+  /** Ends the pause: somebody may have mended what was wrong. Not one that the CA asked for. */
+  look(): void {
+    if (!this.#asked) this.#notBefore = 0
+    this.#nap.abort()
+  }
+
   close(): void {
     this.#abort.abort()
+    this.#nap.abort()
   }
 
   async #run(): Promise<void> {
@@ -96,13 +109,23 @@ export class AcmeSource implements CertificateSource {
     try {
       while (!signal.aborted) {
         await this.#round()
-        await this.#clock.sleep(this.#rest(), signal)
+        await this.#sleep(this.#rest())
       }
     } catch (error) {
       if (!signal.aborted) this.#failed(error)
     } finally {
       await this.#release()
     }
+  }
+
+  /** Until then, or until something wakes it. */
+  async #sleep(ms: Millis): Promise<void> {
+    this.#nap = new AbortController()
+    const { signal } = this.#nap
+    if (this.#abort.signal.aborted) return
+    await this.#clock.sleep(ms, signal).catch((error: unknown) => {
+      if (!signal.aborted) throw error
+    })
   }
 
   /** One look at all of it. What fails is said, and tried again. */
@@ -174,6 +197,7 @@ export class AcmeSource implements CertificateSource {
   async #settle(): Promise<void> {
     this.#pace.reset()
     this.#notBefore = 0
+    this.#asked = false
     this.#tell(undefined)
     await this.#release()
   }
@@ -258,6 +282,7 @@ export class AcmeSource implements CertificateSource {
     const failure =
       error instanceof AcmeError ? error : { failing: 'local' as const, retryAfterMs: undefined }
     this.#notBefore = this.#clock.now() + this.#pace.afterFailure(failure)
+    this.#asked = failure.retryAfterMs !== undefined
     const why = known ? error.message : printable(String(error))
     const text = `${why}: tried again at ${timeText(this.#notBefore)}`
     this.#tell(text)
