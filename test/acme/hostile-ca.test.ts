@@ -273,6 +273,21 @@ describe('a CA without end', () => {
     expect(at - one.clock.now()).toBeLessThan(7.1 * DAY_MS)
   })
 
+  it('asks to be left alone for an hour: a restart is no reason to ask again', async () => {
+    ca.instead = { newOrder: () => problem(429, 'rateLimited', 'too many', { 'retry-after': '3600' }) }
+    const first = order()
+    await first.trouble(/\(rateLimited\): too many/)
+    await first.close()
+    const { length } = ca.asked
+    const second = order({ clock: first.clock })
+    await second.trouble(/asked to be left alone until \d{4}-.* UTC: tried again at/)
+    expect(ca.asked).toHaveLength(length)
+    ca.instead = {}
+    await second.clock.advance(HOUR_MS + 120_000)
+    await second.certificate()
+    expect((await state.read('order-web.json'))?.toString()).not.toContain('rest')
+  })
+
   it('asks to look again in an hour, and within an order in a minute', async () => {
     let looks = 0
     ca.instead['order'] = async (_asked, usual) => {

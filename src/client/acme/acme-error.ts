@@ -6,11 +6,11 @@ import type { Millis } from '../../mux/index.ts'
  *
  * - `unreachable`: no answer, or from somebody who is not proved to be the CA
  * - `overloaded`: the CA has troubles of its own
- * - `limited`: too much was asked of it, by its count or ours
+ * - `limited`: too much was asked of it, by its own count
  * - `unproven`: it did not see the proof that a host is ours, or DNS forbids it to issue
  * - `misconfigured`: it will not be otherwise until somebody changes a setting
  * - `nonsense`: it breaks the protocol
- * - `local`: of this machine: disk, hook, name server, gateway
+ * - `local`: of this side: disk, hook, name server, gateway, our own bounds
  */
 export type Failing =
   | 'unreachable'

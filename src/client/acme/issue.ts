@@ -2,7 +2,7 @@ import { createPublicKey, type KeyObject } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { AcmeSettings } from '../../config/index.ts'
 import { pinOf } from '../../identity/index.ts'
-import { ACME_PENDING_MS } from '../../limits.ts'
+import { ACME_PENDING_MS, ACME_RETRY_AFTER_MS_MAX } from '../../limits.ts'
 import type { State } from '../../state/index.ts'
 import { type Account, accountAt, forgetAccount } from './accounts.ts'
 import { AcmeError } from './acme-error.ts'
@@ -48,14 +48,31 @@ export type CaaCheck = (
  * `done`, it could be downloaded again. Rejects with an AcmeError or `state_…`.
  */
 export async function issue(options: IssueOptions): Promise<{ kept: Kept; done: () => Promise<void> }> {
+  await checkRest(options)
   try {
     return await attempt(options)
   } catch (error) {
+    if (error instanceof AcmeError && error.remote && error.retryAfterMs !== undefined) {
+      const until = options.ca.clock.now() + error.retryAfterMs
+      await new Journal(options.state, options.service).rest(options.settings.directory, until)
+    }
     if (!(error instanceof AcmeError) || error.problem !== 'accountDoesNotExist') throw error
     // A test CA that began anew. Once: a CA that never knows its accounts is an error like others.
     await forgetAccount(options.state, options.settings.directory)
     return attempt(options)
   }
+}
+
+/** A CA that asked for it is left alone, also by a client that was started again. */
+async function checkRest({ ca, settings, state, service }: IssueOptions): Promise<void> {
+  const { rest } = await new Journal(state, service).read()
+  const now = ca.clock.now()
+  const left = (rest?.until ?? 0) - now
+  // Longer than anybody may ask for: the clock was ahead when it was written.
+  if (rest?.directory !== settings.directory || left <= 0 || left > ACME_RETRY_AFTER_MS_MAX) return
+  throw new AcmeError('limited', `${ca.name} asked to be left alone until ${timeText(rest.until)}`, {
+    retryAfterMs: left,
+  })
 }
 
 async function attempt(options: IssueOptions): Promise<{ kept: Kept; done: () => Promise<void> }> {
@@ -133,7 +150,7 @@ async function begun(options: IssueOptions, account: Account, journal: Journal):
   const at = nextOrderAt((await journal.read()).orders, now)
   if (at > now) {
     throw new AcmeError(
-      'limited',
+      'local',
       `so many orders were made already that the next one waits until ${timeText(at)}`,
       {
         retryAfterMs: at - now,

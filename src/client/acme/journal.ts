@@ -23,11 +23,14 @@ const record = z.object({
   /** When orders were made, for the bound on their number. */
   orders: z.array(z.number()),
   pending: pending.optional(),
+  /** A CA that asked to be left alone, and until when. */
+  rest: z.object({ directory: z.string(), until: z.number() }).optional(),
 })
+type JournalRecord = z.infer<typeof record>
 
 /**
- * What a service's orders leave on the disk: the one that is under way, with its key, and when the last ones were
- * made. Only who holds the service's lock writes it.
+ * What a service's orders leave on the disk: the one that is under way, with its key; when the last ones were made; and
+ * what a CA asked for, since a restart is no reason to ask it again. Only who holds the service's lock writes it.
  */
 export class Journal {
   readonly #state: State
@@ -38,21 +41,25 @@ export class Journal {
     this.#file = `order-${service}.json`
   }
 
-  async read(): Promise<{ orders: Millis[]; pending: PendingOrder | undefined }> {
-    const kept = await this.#state.readJson(this.#file, record)
-    return { orders: kept?.orders ?? [], pending: kept?.pending }
+  async read(): Promise<JournalRecord> {
+    return (await this.#state.readJson(this.#file, record)) ?? { version: 1, orders: [] }
   }
 
   /** Notes an order that is about to be made; resolves when its key is on the disk. */
   async begin(pending: PendingOrder, now: Millis): Promise<void> {
     const { orders } = await this.read()
-    await this.#write([...recentOrders(orders, now), now], pending)
+    // The CA let us ask again.
+    await this.#write({ version: 1, orders: [...recentOrders(orders, now), now], pending })
   }
 
   /** Replaces the order that is under way, or removes it. */
   async keep(pending: PendingOrder | undefined): Promise<void> {
-    const { orders } = await this.read()
-    await this.#write(orders, pending)
+    await this.#write({ ...(await this.read()), pending })
+  }
+
+  /** Notes that a CA is to be left alone. */
+  async rest(directory: string, until: Millis): Promise<void> {
+    await this.#write({ ...(await this.read()), rest: { directory, until } })
   }
 
   /** Removes the order for this key (PEM), if it is the one under way. */
@@ -61,7 +68,7 @@ export class Journal {
     if (pending?.key.trim() === key.trim()) await this.keep(undefined)
   }
 
-  #write(orders: Millis[], pending: PendingOrder | undefined): Promise<void> {
-    return this.#state.writeJson(this.#file, { version: 1, orders, pending })
+  #write(record: { [Key in keyof JournalRecord]: JournalRecord[Key] | undefined }): Promise<void> {
+    return this.#state.writeJson(this.#file, record)
   }
 }
