@@ -430,6 +430,18 @@ describe('a look, when somebody says that all was mended', () => {
   })
 })
 
+describe('a clock', () => {
+  it('that was ahead by a year stops nothing', async () => {
+    ca.instead = { newOrder: () => problem(429, 'rateLimited', 'no', { 'retry-after': '86400' }) }
+    const one = order({ clock: new TestClock(0, Date.now() + 365 * DAY_MS) })
+    await one.trouble(/rateLimited/)
+    ca.instead = {}
+    await one.clock.advance(-365 * DAY_MS)
+    one.source.look()
+    await one.certificate()
+  })
+})
+
 describe('an order that goes on', () => {
   it('does not ask the CA to look twice', async () => {
     ca.instead = {

@@ -52,6 +52,9 @@ describe('a certificate file', () => {
     const one = run({ state })
     await one.trouble(/certificate-web\.pem is no certificate with its key: move it away to order a new one/)
     expect((await state.read('certificate-web.pem'))?.toString()).toBe('half a file')
+    // Looked at every 10 s, said now and then.
+    for (let looks = 0; looks < 60; looks++) await one.clock.advance(10_000)
+    expect(one.lines.filter(({ level }) => level >= 40).length).toBeLessThan(8)
   })
 
   it('a wildcard without dns-01 is not ordered at all', async () => {

@@ -1,13 +1,12 @@
 import type { Logger } from 'pino'
 import { type AcmeSettings, unprovable } from '../../config/index.ts'
 import { TunnelError } from '../../errors.ts'
-import { ACME_ARI_MS, ACME_LOOK_MS } from '../../limits.ts'
+import { ACME_LOOK_MS, ACME_RETRY_AFTER_MS_MAX } from '../../limits.ts'
 import type { Millis } from '../../mux/index.ts'
 import { printable } from '../../protocol/index.ts'
 import type { Lock, State } from '../../state/index.ts'
 import type { Certificate, CertificateSource } from '../tls/certificate.ts'
 import { AcmeError } from './acme-error.ts'
-import { adviceFor } from './ari.ts'
 import { Ca } from './ca.ts'
 import { certificateFile, type Kept, parseCertificate, writeCertificate } from './certificate-file.ts'
 import { type Clock, systemClock, timeText } from './clock.ts'
@@ -17,7 +16,7 @@ import { type CaaCheck, issue, namesOf } from './issue.ts'
 import { covers } from './issued.ts'
 import { Pace } from './pace.ts'
 import { type ChallengeBroker, proverOf } from './proofs.ts'
-import { type RenewalWindow, renewAt } from './renewal.ts'
+import { RenewalTime } from './renewal-time.ts'
 
 export interface AcmeSourceOptions {
   /** As configured: its files are called after it. */
@@ -64,13 +63,14 @@ export class AcmeSource implements CertificateSource {
   #lock: Lock | undefined
   /** No try before this. */
   #notBefore: Millis = 0
+  /** What was wrong with the last one. */
+  #why: string | undefined
   /** The CA asked for that. */
   #asked = false
   /** Aborted, it ends the rest between two rounds. */
   #nap = new AbortController()
-  /** What the CA said of the renewal of `#kept`. */
-  #advice: { window: RenewalWindow | undefined; askAt: Millis } = { window: undefined, askAt: 0 }
-  #lot = 0
+  /** Of `#kept`. */
+  #renewal: RenewalTime | undefined
 
   constructor(options: AcmeSourceOptions) {
     const { settings, version, random = Math.random, clock = systemClock } = options
@@ -132,18 +132,24 @@ export class AcmeSource implements CertificateSource {
   async #round(): Promise<void> {
     try {
       await this.#look()
-      await this.#ask()
+      if (this.#kept?.directory === this.#options.settings.directory) await this.#renewal?.ask(this.#ca())
       if (this.#due() === undefined) await this.#settle()
-      else if (this.#clock.now() >= this.#notBefore && (await this.#take())) await this.#order()
+      else if (!this.#pausing() && (await this.#take())) await this.#order()
     } catch (error) {
       if (!this.#abort.signal.aborted) this.#failed(error)
     }
   }
 
+  #pausing(): boolean {
+    const left = this.#notBefore - this.#clock.now()
+    // One that is longer than it can be is of a clock that was ahead.
+    return left > 0 && left <= 2 * ACME_RETRY_AFTER_MS_MAX
+  }
+
   /** Until something may be due: seldom more than a file is looked at, so that one that is gone or new is seen. */
   #rest(): Millis {
     const now = this.#clock.now()
-    const times = [this.#notBefore, this.#renewal() ?? now].filter((at) => at > now)
+    const times = [this.#notBefore, this.#renewal?.at ?? now].filter((at) => at > now)
     return Math.max(1, Math.min(ACME_LOOK_MS, ...times.map((at) => at - now)))
   }
 
@@ -165,31 +171,11 @@ export class AcmeSource implements CertificateSource {
     if (usable?.leaf.fingerprint !== this.#kept?.leaf.fingerprint) this.#serve(usable)
   }
 
-  /** What the CA would like, where it says so. That it does not answer is no trouble: there is a time without it. */
-  async #ask(): Promise<void> {
-    const { settings, log, service } = this.#options
-    const kept = this.#kept
-    const now = this.#clock.now()
-    if (kept?.renewalId === undefined || kept.directory !== settings.directory || now < this.#advice.askAt)
-      return
-    try {
-      const { window, askAfterMs, explanation } = await adviceFor(this.#ca(), kept.renewalId)
-      const moved = window !== undefined && window.start !== this.#advice.window?.start
-      if (moved && explanation !== undefined) {
-        log.info({ service }, `service "${service}": its CA wants another renewal: ${printable(explanation)}`)
-      }
-      this.#advice = { window, askAt: now + askAfterMs }
-    } catch (error) {
-      this.#abort.signal.throwIfAborted()
-      log.debug({ service, err: error }, `service "${service}": its CA does not say when to renew`)
-      this.#advice = { ...this.#advice, askAt: now + ACME_ARI_MS }
-    }
-  }
-
   #serve(kept: Kept | undefined): void {
     this.#kept = kept
-    this.#lot = this.#random()
-    this.#advice = { window: undefined, askAt: 0 }
+    this.#renewal = kept === undefined ? undefined : new RenewalTime(kept, this.#random(), this.#options.log)
+    // Visitors who are served can wait for a better one; those who are not cannot.
+    if (kept === undefined && !this.#asked) this.#notBefore = 0
     this.changed()
   }
 
@@ -198,6 +184,7 @@ export class AcmeSource implements CertificateSource {
     this.#pace.reset()
     this.#notBefore = 0
     this.#asked = false
+    this.#why = undefined
     this.#tell(undefined)
     await this.#release()
   }
@@ -209,11 +196,7 @@ export class AcmeSource implements CertificateSource {
     if (kept === undefined) return 'none'
     if (!hosts.every((host) => covers(kept.leaf, host))) return 'names'
     if (kept.directory !== settings.directory) return 'ca'
-    return this.#clock.now() >= (this.#renewal() ?? 0) ? 'renewal' : undefined
-  }
-
-  #renewal(): Millis | undefined {
-    return this.#kept === undefined ? undefined : renewAt(this.#kept.leaf, this.#lot, this.#advice.window)
+    return this.#clock.now() >= (this.#renewal?.at ?? 0) ? 'renewal' : undefined
   }
 
   /** Takes the right to order; false while another process has it. */
@@ -279,11 +262,14 @@ export class AcmeSource implements CertificateSource {
   #failed(error: unknown): void {
     const { service, log } = this.#options
     const known = error instanceof TunnelError
+    const why = known ? error.message : printable(String(error))
+    // The same at a look between two tries.
+    if (why === this.#why && this.#pausing()) return
+    this.#why = why
     const failure =
       error instanceof AcmeError ? error : { failing: 'local' as const, retryAfterMs: undefined }
     this.#notBefore = this.#clock.now() + this.#pace.afterFailure(failure)
     this.#asked = failure.retryAfterMs !== undefined
-    const why = known ? error.message : printable(String(error))
     const text = `${why}: tried again at ${timeText(this.#notBefore)}`
     this.#tell(text)
     log.warn(
