@@ -76,7 +76,7 @@ describe('dns-01 by a hook', () => {
     const { hook, notes } = await hookOf(
       'echo "$BLINDGATE_ACTION" >> $NOTES; echo "no such zone" >&2; exit 3',
     )
-    const one = order(hook)
+    const one = order(hook, ['*.example.test'])
     expect(await one.trouble(/hook/)).toMatch(
       /^the hook .*\/hook add _acme-challenge\.example\.test failed \(3\): no such zone: tried again at /,
     )

@@ -110,12 +110,16 @@ describe('a certificate from a real CA', () => {
     expect(Date.parse(validTo) - Date.parse(validFrom)).toBeLessThan(7 * DAY_MS)
   })
 
-  it('is had from a CA that turns down every other nonce', async () => {
+  it('is had from a CA that turns down every other nonce, and remembers proofs', async () => {
     await pebble.stop()
     await pebble.start({ PEBBLE_WFE_NONCEREJECT: '50', PEBBLE_AUTHZREUSE: '100' })
-    const chain = await order().certificate()
-    await order({ settings: {}, hosts: ['app.example.test', 'b.example.test'] }).close()
-    expect(namesOf(chain)).toEqual(['app.example.test'])
+    const first = order()
+    const old = await first.certificate()
+    await first.close()
+    const offers = proving.offered.length
+    const chain = await order({ hosts: ['app.example.test', 'b.example.test'] }).certificate(old)
+    expect(namesOf(chain)).toEqual(['app.example.test', 'b.example.test'])
+    expect(proving.offered.slice(offers).map(({ host }) => host)).toEqual(['b.example.test'])
     await pebble.stop()
     await pebble.start()
   })
