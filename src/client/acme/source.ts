@@ -269,7 +269,7 @@ export class AcmeSource implements CertificateSource {
     const failure =
       error instanceof AcmeError ? error : { failing: 'local' as const, retryAfterMs: undefined }
     this.#notBefore = this.#clock.now() + this.#pace.afterFailure(failure)
-    this.#asked = failure.retryAfterMs !== undefined
+    this.#asked = (failure.retryAfterMs ?? 0) > 0
     const text = `${why}: tried again at ${timeText(this.#notBefore)}`
     this.#tell(text)
     log.warn(
