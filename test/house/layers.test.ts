@@ -30,6 +30,8 @@ const PACKAGES: Record<string, { rooms: readonly string[]; dynamic?: true }> = {
   '@peculiar/x509': { rooms: ['identity', 'client'], dynamic: true },
   'reflect-metadata': { rooms: ['identity', 'client'], dynamic: true },
   'prom-client': { rooms: ['gateway'], dynamic: true },
+  jose: { rooms: ['client'], dynamic: true },
+  'dns-packet': { rooms: ['client'] },
   'toml-eslint-parser': { rooms: ['config'] },
   commander: { rooms: ['cli'] },
   pino: { rooms: ['cli', 'demo', 'index', 'gateway', 'client'] },
