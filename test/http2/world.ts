@@ -8,7 +8,7 @@ import {
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
 } from 'node:http2'
-import { connect as tcpConnect } from 'node:net'
+import { type Socket, connect as tcpConnect } from 'node:net'
 import {
   createServer as createTlsServer,
   type TLSSocket,
@@ -32,7 +32,7 @@ import {
   TargetSessions,
 } from '../../src/http2/index.ts'
 import { createIdentity } from '../../src/identity/index.ts'
-import { duplexOf } from '../../src/net/index.ts'
+import { duplexOf, splice } from '../../src/net/index.ts'
 import { Moments } from '../client/moments.ts'
 import { Far } from '../http/world.ts'
 import { Opened } from '../net/joined.ts'
@@ -144,6 +144,18 @@ export class World {
     session.on('error', () => {})
     this.#sessions.push(session)
     return session
+  }
+
+  /** A port whose connections come by the tunnel: for visitors that dial by themselves. */
+  async port(): Promise<number> {
+    const server = await this.opened.server()
+    server.on('connection', async (socket: Socket) => {
+      socket.pause()
+      const [near, far] = await this.opened.joined().open()
+      splice(socket, near)
+      this.#tls.emit('connection', duplexOf(far))
+    })
+    return (server.address() as { port: number }).port
   }
 
   /** All requests go to a server of Node's, each by a stream of its own. */
