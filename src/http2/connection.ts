@@ -13,10 +13,12 @@ import {
   STALLED_MS,
 } from '../limits.ts'
 import { Http2Exchange, type Http2Host } from './exchange.ts'
+import { headersOf, lowered } from './fields.ts'
 import { readRequest } from './head.ts'
 import type { Http2Site } from './site.ts'
 
-const { NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } = constants
+const { NGHTTP2_NO_ERROR, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } =
+  constants
 
 /** A visitor's HTTP/2 connection: makes an exchange of each of its streams, and ends it when it is idle, or a flood. */
 export class Http2Connection implements Http2Host, SweepMember {
@@ -146,9 +148,9 @@ export class Http2Connection implements Http2Host, SweepMember {
     const requestId = nextRequestId()
     const { status, fields, body } = pageOf({ problem, requestId, detail: fault.message, accept: undefined })
     stream.on('error', ignore)
-    stream.respond({ ':status': status, ...Object.fromEntries(fields) })
+    stream.respond(headersOf({ ':status': status }, lowered(fields)))
     if (!stream.writableEnded) stream.end(body)
-    if (!ended) stream.close(constants.NGHTTP2_NO_ERROR)
+    if (!ended) stream.close(NGHTTP2_NO_ERROR)
     this.site.malformed(problem, requestId)
   }
 

@@ -13,7 +13,7 @@ import { Field, type FieldList, fieldText, type RequestChanges, trailerFields } 
 import { REPLAY_BYTES } from '../limits.ts'
 import { Keep } from '../net/index.ts'
 import type { Carrier } from './carrier.ts'
-import { headersOf, joined } from './fields.ts'
+import { headersOf, joined, lowered } from './fields.ts'
 import type { Asking } from './head.ts'
 import { Http1Carrier } from './http1-carrier.ts'
 import { Http2Carrier } from './http2-carrier.ts'
@@ -188,7 +188,7 @@ export class Http2Exchange {
     this.problem = problem
     const accept = fieldText(this.head.bytes, Field.accept)
     const page = pageOf({ problem, requestId: this.requestId, accept, ...options })
-    this.answer(PAGES[problem].status, page.fields.flatMap(lowered), page.body)
+    this.answer(PAGES[problem].status, lowered(page.fields), page.body)
   }
 
   /** Resets the stream, and lets go of the target. */
@@ -485,9 +485,5 @@ export class Http2Exchange {
 const HSTS = 'strict-transport-security'
 const END = { endStream: true } as const
 const TRAILERS = { waitForTrailers: true } as const
-
-function lowered([name, value]: readonly [string, string]): [string, string] {
-  return [name.toLowerCase(), value]
-}
 
 function ignore(): void {}

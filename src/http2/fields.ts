@@ -38,3 +38,8 @@ export function withoutPseudo(raw: readonly string[]): FieldList {
     if (!(raw[at] as string).startsWith(':')) fields.push(raw[at] as string, raw[at + 1] as string)
   return fields
 }
+
+/** Fields as HTTP/1.1 spells them. */
+export function lowered(fields: readonly (readonly [name: string, value: string])[]): FieldList {
+  return fields.flatMap(([name, value]) => [name.toLowerCase(), value])
+}
