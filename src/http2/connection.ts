@@ -4,6 +4,7 @@ import { TunnelError } from '../errors.ts'
 import { nextRequestId, pageOf, problemOf, type SweepMember, sweep } from '../http/index.ts'
 import { HttpFault } from '../http1/index.ts'
 import {
+  APOLOGY_LINGER_MS,
   H2_EMPTY_BYTES_BURST,
   H2_EMPTY_BYTES_PER_SECOND,
   H2_HELD_BYTES,
@@ -56,8 +57,10 @@ export class Http2Connection implements Http2Host, SweepMember {
     this.#socket = socket
     this.site = site
     this.#ended = ended
-    session.setLocalWindowSize(H2_SESSION_WINDOW_BYTES)
-    if (site.origins.length > 0) session.origin(...site.origins)
+    if (!session.destroyed) {
+      session.setLocalWindowSize(H2_SESSION_WINDOW_BYTES)
+      if (site.origins.length > 0) session.origin(...site.origins)
+    }
     session.on('stream', this.#onStream as never)
     session.on('remoteSettings', () => (this.#greeted = true))
     session.on('error', this.#onError)
@@ -81,6 +84,7 @@ export class Http2Connection implements Http2Host, SweepMember {
   drain(): void {
     if (this.#draining || this.#over) return
     this.#draining = true
+    if (this.#exchanges.size === 0) this.#since = performance.now()
     this.#session.close()
   }
 
@@ -179,9 +183,14 @@ export class Http2Connection implements Http2Host, SweepMember {
     this.#resets = Math.min(H2_RESETS_BURST, this.#resets + seconds * H2_RESETS_PER_SECOND)
     this.#sweepExchanges(now)
     this.#sweepEmpty(seconds)
-    if (this.#over || this.#session.destroyed || this.#exchanges.size > 0) return
+    if (this.#over || this.#exchanges.size > 0) return
     const { headMs, idleMs } = this.site.limits
-    if (now - this.#since > (this.#greeted ? idleMs : headMs)) this.#idle()
+    const waited = now - this.#since
+    // Node ends one that drains by itself, unless a frame waits when its last stream closes: then it forgets. And it waits
+    // for the visitor to close its side, however long.
+    if (this.#draining) {
+      if (waited > APOLOGY_LINGER_MS) this.#socket.destroy()
+    } else if (waited > (this.#greeted ? idleMs : headMs)) this.drain()
   }
 
   /** Of those that stand still the connection may not keep what others need. */
@@ -208,13 +217,6 @@ export class Http2Connection implements Http2Host, SweepMember {
     this.#meantBefore = meant
     this.#empty = Math.min(H2_EMPTY_BYTES_BURST, this.#empty - empty + seconds * H2_EMPTY_BYTES_PER_SECOND)
     if (this.#empty < 0) this.#flood('bytes that mean nothing')
-  }
-
-  /** A GOAWAY, and the end: one who asks at this moment may ask again elsewhere. */
-  #idle(): void {
-    if (this.#draining) return this.#session.destroy()
-    this.drain()
-    this.#since = performance.now()
   }
 
   #flood(of: string): void {

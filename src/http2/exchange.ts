@@ -1,4 +1,9 @@
-import { constants, type ServerHttp2Stream } from 'node:http2'
+import {
+  constants,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Stream,
+  type ServerStreamResponseOptions,
+} from 'node:http2'
 import type { TunnelError } from '../errors.ts'
 import {
   BodyPace,
@@ -256,6 +261,7 @@ export class Http2Exchange {
       return 0
     }
     if (this.#answer !== undefined) this.#respond(this.#answer, this.#answered && pieces.length === 0)
+    if (this.#closed) return 0
     const last = pieces.length - 1
     if (last > 0) stream.cork()
     for (let at = 0; at <= last; at++) {
@@ -440,7 +446,17 @@ export class Http2Exchange {
     try {
       stream.respond(headers, options)
     } catch {
-      stream.respond(joined(headers), options)
+      this.#respondAgain(joined(headers), options)
+    }
+  }
+
+  #respondAgain(headers: OutgoingHttpHeaders, options: ServerStreamResponseOptions | undefined): void {
+    try {
+      this.#stream.respond(headers, options)
+    } catch {
+      // A status that HTTP/2 does not have, say.
+      this.problem = 'bad_response'
+      this.reset(NGHTTP2_INTERNAL_ERROR, 'bad_message')
     }
   }
 

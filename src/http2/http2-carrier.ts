@@ -3,7 +3,7 @@ import type { Problem } from '../http/index.ts'
 import { type RequestChanges, requestFields, trailerFields, writeRequest } from '../http1/index.ts'
 import type { Carrier } from './carrier.ts'
 import type { Http2Exchange } from './exchange.ts'
-import { headersOf, withoutPseudo } from './fields.ts'
+import { headersOf, joined, withoutPseudo } from './fields.ts'
 import type { Place, TargetSessions } from './target-sessions.ts'
 
 const { NGHTTP2_NO_ERROR, NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } = constants
@@ -19,6 +19,8 @@ export class Http2Carrier implements Carrier {
   #released = false
   #responded = false
   #bytesOut = 0
+  /** What the target sent has ended: in order, or not. */
+  #ended: boolean | undefined
   /** It had a stream that its target said it never looked at. */
   #refused = false
 
@@ -51,11 +53,10 @@ export class Http2Carrier implements Carrier {
       ':path': this.#changes.target ?? head.target,
     }
     this.#place = place
-    const stream = place.request(headersOf(pseudo, fields), {
-      endStream: requestDone && this.#exchange.bodyBytes === 0,
-      waitForTrailers: true,
-    })
+    const options = { endStream: requestDone && this.#exchange.bodyBytes === 0, waitForTrailers: true }
+    const stream = place.request(joined(headersOf(pseudo, fields)), options)
     this.#stream = stream
+    this.#watchEnd(stream)
     stream.on('error', ignore)
     stream.on('headers', this.#onInterim)
     stream.on('response', this.#onResponse)
@@ -125,7 +126,7 @@ export class Http2Carrier implements Carrier {
   readonly #onEnd = (): void => {
     const stream = this.#stream
     if (this.#released || this.#responded || stream === undefined) return
-    if (stream.aborted || stream.rstCode !== NGHTTP2_NO_ERROR || this.#exchange.status === 0) return
+    if (!this.#ended || stream.rstCode !== NGHTTP2_NO_ERROR || this.#exchange.status === 0) return
     this.#whole(this.#trailersIn)
     this.#exchange.flush()
   }
@@ -153,12 +154,25 @@ export class Http2Carrier implements Carrier {
       // It was never looked at (RFC 9113, 8.7): a connection that goes away says so of those that came too late.
       this.#refused = true
       this.#stream = undefined
+      this.#ended = undefined
       exchange.pause()
       this.begin()
     } else {
       this.#released = true
       exchange.problem = 'lost'
       exchange.reset(code === NGHTTP2_NO_ERROR ? constants.NGHTTP2_INTERNAL_ERROR : code, 'reset')
+    }
+  }
+
+  /**
+   * Node ends what is read of a stream in the same way after its last byte and after a reset by code 0, which is what a
+   * server of Node's sends that is closed in the midst of an answer. Only the stream is closed first then.
+   */
+  #watchEnd(stream: ClientHttp2Stream): void {
+    const { push } = stream
+    stream.push = (chunk, encoding) => {
+      if (chunk === null) this.#ended ??= !stream.closed
+      return push.call(stream, chunk, encoding)
     }
   }
 

@@ -132,6 +132,7 @@ export class TargetSessions implements SweepMember {
 class TargetSession {
   readonly #owner: TargetSessions
   readonly #session: ClientHttp2Session
+  readonly #socket: Duplex
   readonly #since = performance.now()
   #active = 0
   #max = 0
@@ -141,6 +142,7 @@ class TargetSession {
 
   constructor(owner: TargetSessions, socket: Duplex) {
     this.#owner = owner
+    this.#socket = socket
     const session = connect('http://target', {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: H2_STREAM_WINDOW_BYTES },
@@ -148,8 +150,10 @@ class TargetSession {
       maxSendHeaderBlockLength: 2 * HTTP_RESPONSE_HEAD_BYTES,
     })
     this.#session = session
-    session.once('connect', () => session.setLocalWindowSize(H2_SESSION_WINDOW_BYTES))
     session.on('remoteSettings', ({ maxConcurrentStreams = H2_STREAMS }) => {
+      // Events of Node's come a moment later, when it may be over.
+      if (session.destroyed) return
+      if (this.#max === 0) session.setLocalWindowSize(H2_SESSION_WINDOW_BYTES)
       this.#max = Math.min(maxConcurrentStreams, H2_STREAMS)
       owner.serve()
     })
@@ -189,6 +193,7 @@ class TargetSession {
     if (this.#leaving) return
     this.#leaving = true
     if (!this.#session.closed) this.#session.close()
+    if (this.#active === 0) this.#end()
   }
 
   sweep(now: number): void {
@@ -198,10 +203,24 @@ class TargetSession {
     } else if (this.#active === 0 && this.#max > 0 && now - this.#idleSince > H2C_IDLE_MS) this.close()
   }
 
+  /**
+   * Node does so by itself, unless a frame still waits when the last stream closes: then it forgets. And it waits for the target
+   * to close its side, however long. The last frames leave before.
+   */
+  #end(): void {
+    setImmediate(() => {
+      this.#session.destroy()
+      const socket = this.#socket
+      if (socket.writableFinished) socket.destroy()
+      else socket.once('finish', () => socket.destroy())
+    })
+  }
+
   #left(): void {
     this.#active--
     if (this.#active === 0) this.#idleSince = performance.now()
     if (!this.#leaving) this.#owner.serve()
+    else if (this.#active === 0) this.#end()
   }
 }
 

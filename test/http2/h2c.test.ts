@@ -1,0 +1,284 @@
+import { once } from 'node:events'
+import {
+  createServer,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  type Settings,
+} from 'node:http2'
+import { type AddressInfo, createServer as createTcpServer } from 'node:net'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { TargetSessions } from '../../src/http2/index.ts'
+import { H2C_IDLE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
+import { Moments } from '../client/moments.ts'
+import { later } from '../http/world.ts'
+import { pattern } from '../net/joined.ts'
+import { ask, GET, got, World } from './world.ts'
+
+let world = new World()
+afterEach(async () => {
+  await world.close()
+  world = new World()
+})
+
+interface Target {
+  server: Http2Server
+  sessions: Moments<ServerHttp2Session>
+  streams: Moments<{ stream: ServerHttp2Stream; headers: IncomingHttpHeaders }>
+  pool: TargetSessions
+  port: number
+}
+
+/** A target that does what its test says. */
+async function target(settings: Settings = {}, port = 0): Promise<Target> {
+  const server = createServer({ settings })
+  const sessions = new Moments<ServerHttp2Session>()
+  const streams = new Moments<{ stream: ServerHttp2Stream; headers: IncomingHttpHeaders }>()
+  server.on('session', (session) => {
+    session.on('error', () => {})
+    sessions.add(session)
+  })
+  server.on('stream', (stream, headers) => {
+    stream.on('error', () => {})
+    streams.add({ stream, headers })
+  })
+  server.listen(port, '127.0.0.1')
+  await once(server, 'listening')
+  world.keep({
+    close: (callback) => {
+      // A session of Node's that has said GOAWAY does not see the end of its connection.
+      for (const each of sessions.all) each.destroy()
+      server.close(callback)
+    },
+  })
+  const bound = (server.address() as AddressInfo).port
+  return { server, sessions, streams, pool: world.h2c(bound), port: bound }
+}
+
+function answering({ streams }: Target, body = 'ok'): void {
+  const { add } = streams
+  streams.add = (each) => {
+    add.call(streams, each)
+    each.stream.respond({ ':status': 200 })
+    each.stream.end(body)
+  }
+}
+
+describe('a target of HTTP/2', () => {
+  test('gets the request as it is, less what is of the connection, and who asks by us', async () => {
+    const { streams } = await target()
+    const visitor = await world.visitor()
+    const answer = ask(
+      visitor,
+      {
+        ':path': '/a?b',
+        ':method': 'PATCH',
+        'x-forwarded-for': '6.6.6.6',
+        x_real_ip: '6.6.6.6',
+        te: 'trailers',
+        'grpc-timeout': '5S',
+        cookie: ['a=b', 'c=d'] as never,
+      },
+      'body',
+    )
+    const { stream, headers } = await streams.at(0)
+    expect(headers).toMatchObject({
+      ':method': 'PATCH',
+      ':path': '/a?b',
+      ':authority': 'x',
+      ':scheme': 'http',
+      te: 'trailers',
+      'grpc-timeout': '5S',
+      cookie: 'a=b; c=d',
+      'x-forwarded-for': '192.0.2.7',
+      'x-real-ip': '192.0.2.7',
+      'x-forwarded-proto': 'https',
+    })
+    for (const name of ['host', 'transfer-encoding', 'x_real_ip', 'connection'])
+      expect(headers).not.toHaveProperty(name)
+    stream.additionalHeaders({ ':status': 103, link: '<a>' })
+    stream.respond({ ':status': 201, 'x-a': ['1', '2'], 'set-cookie': ['a', 'b'] }, { waitForTrailers: true })
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'x-end': 'it', 'x-request-id': 'of no trailer' }))
+    stream.pipe(stream)
+    const { status, interim, body, trailers, headers: back, code } = await answer
+    expect({ status, code, body: String(body) }).toEqual({ status: 201, code: 0, body: 'body' })
+    expect(interim.map((head) => head.link)).toEqual(['<a>'])
+    expect(back['x-a']).toBe('1, 2')
+    expect(back['set-cookie']).toEqual(['a', 'b'])
+    expect(trailers).toMatchObject({ 'x-end': 'it' })
+    expect(trailers).not.toHaveProperty('x-request-id')
+  })
+
+  test('gets trailers, but for those that would speak for us', async () => {
+    const { streams } = await target()
+    const visitor = await world.visitor()
+    const asked = visitor.request({ ...GET, ':method': 'POST' }, { endStream: false, waitForTrailers: true })
+    asked.on('wantTrailers', () =>
+      asked.sendTrailers({ 'x-sum': '1', 'x-real-ip': '6.6.6.6', authorization: 'x' }),
+    )
+    asked.end('body')
+    const answer = got(asked)
+    const { stream } = await streams.at(0)
+    stream.resume()
+    const [trailers] = (await once(stream, 'trailers')) as [IncomingHttpHeaders]
+    expect(Object.entries(trailers)).toEqual([['x-sum', '1']])
+    stream.respond({ ':status': 204 }, { endStream: true })
+    expect((await answer).status).toBe(204)
+  })
+
+  test('carries megabytes both ways', async () => {
+    const each = await target()
+    const { add } = each.streams
+    each.streams.add = (one) => {
+      add.call(each.streams, one)
+      one.stream.respond({ ':status': 200 })
+      one.stream.pipe(one.stream)
+    }
+    const body = pattern(5_000_000)
+    const { body: back } = await ask(await world.visitor(), { ':method': 'POST' }, body)
+    expect(back.equals(body)).toBe(true)
+  })
+
+  test.each([2, 8, 11])('that resets a request by %i has it reset by the same', async (code) => {
+    const { streams } = await target()
+    const answer = ask(await world.visitor())
+    ;(await streams.at(0)).stream.close(code)
+    expect(await answer).toMatchObject({ status: 0, code })
+    expect(await world.site.ended.at(0)).toMatchObject({ problem: 'lost' })
+  })
+
+  test.each([2, 8, 11])('learns that the visitor took its request back by %i', async (code) => {
+    const { streams } = await target()
+    const asked = (await world.visitor()).request(GET)
+    asked.on('error', () => {})
+    const { stream } = await streams.at(0)
+    asked.close(code)
+    await new Promise((resolve) => stream.once('close', resolve))
+    expect(stream.rstCode).toBe(code)
+  })
+
+  test('learns that the visitor has gone', async () => {
+    const { streams } = await target()
+    const visitor = await world.visitor()
+    visitor.request({ ...GET, ':method': 'POST' }).on('error', () => {})
+    const { stream } = await streams.at(0)
+    visitor.destroy()
+    await new Promise((resolve) => stream.once('close', resolve))
+    expect(stream.rstCode).not.toBe(0)
+  })
+
+  test('that is lost in the midst of an answer resets it, and before it is a page', async () => {
+    const { streams, sessions } = await target()
+    const visitor = await world.visitor()
+    const [half, none] = [ask(visitor), ask(visitor)]
+    const { stream } = await streams.at(0)
+    stream.respond({ ':status': 200 })
+    stream.write('half')
+    await streams.at(1)
+    const asked = await world.site.begun.at(0)
+    while (asked.bytesOut === 0) await new Promise((resolve) => setImmediate(resolve))
+    sessions.all[0]?.destroy()
+    const answers = await Promise.all([half, none])
+    expect(answers.map(({ status, code }) => [status, code])).toEqual(
+      expect.arrayContaining([
+        [200, expect.any(Number)],
+        [502, 0],
+      ]),
+    )
+    expect(answers.find(({ status }) => status === 200)?.code).not.toBe(0)
+  })
+
+  test('that takes few streams has the others wait, and no more connections than are needed', async () => {
+    const each = await target({ maxConcurrentStreams: 2 })
+    answering(each)
+    const visitor = await world.visitor()
+    const answers = await Promise.all(Array.from({ length: 80 }, () => ask(visitor)))
+    expect(answers.every(({ status }) => status === 200)).toBe(true)
+    expect(each.sessions.all.length).toBeLessThanOrEqual(16)
+    expect(each.pool.size.waiting).toBe(0)
+  })
+
+  test('that goes away is asked anew for what it did not look at', async () => {
+    const each = await target()
+    const visitor = await world.visitor()
+    const first = ask(visitor, { ':method': 'POST' }, 'kept')
+    const { stream } = await each.streams.at(0)
+    // As a server does that drains: it refuses what came too late, and goes.
+    each.sessions.all[0]?.goaway(0, 0)
+    stream.close(7)
+    answering(each)
+    expect(await first).toMatchObject({ status: 200, code: 0 })
+    expect(each.sessions.all).toHaveLength(2)
+  })
+
+  test('that refuses each time refuses', async () => {
+    const each = await target()
+    const { add } = each.streams
+    each.streams.add = (one) => {
+      add.call(each.streams, one)
+      one.stream.close(7)
+    }
+    expect(await ask(await world.visitor())).toMatchObject({ status: 0, code: 7 })
+    expect(each.streams.all).toHaveLength(2)
+  })
+
+  test('that is not there is a 502 at once, and is asked again by the next', async () => {
+    const { port, server } = await target()
+    server.close()
+    world.h2c(port)
+    const visitor = await world.visitor()
+    expect((await ask(visitor)).status).toBe(502)
+    expect((await world.site.ended.at(0)).problem).toBe('refused')
+    answering(await target({}, port))
+    expect((await ask(visitor)).status).toBe(200)
+  })
+
+  test('that speaks HTTP/1.1, or says nothing, is a page', async () => {
+    const talks = createTcpServer((socket) => {
+      world.opened.keep(socket)
+      socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')
+    })
+    talks.listen(0, '127.0.0.1')
+    await once(talks, 'listening')
+    world.keep(talks)
+    world.h2c((talks.address() as AddressInfo).port)
+    const visitor = await world.visitor()
+    expect((await ask(visitor)).status).toBe(502)
+
+    const silent = createTcpServer((socket) => void world.opened.keep(socket))
+    silent.listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    world.keep(silent)
+    const pool = world.h2c((silent.address() as AddressInfo).port)
+    const answer = ask(visitor)
+    await world.site.begun.at(1)
+    pool.sweep(later(TARGET_CONNECT_MS + 1))
+    expect((await answer).status).toBe(504)
+  })
+
+  test('is let go of when it carries nothing', async () => {
+    const each = await target()
+    answering(each)
+    await ask(await world.visitor())
+    each.pool.sweep(later(H2C_IDLE_MS - 1_000))
+    expect(each.pool.size.sessions).toBe(1)
+    const [session] = each.sessions.all
+    each.pool.sweep(later(H2C_IDLE_MS + 1_000))
+    if (session?.closed === false) await once(session, 'close')
+    while (each.pool.size.sessions > 0) await new Promise((resolve) => setImmediate(resolve))
+  })
+
+  test('learns of a request that its visitor took back while it waited for a place', async () => {
+    const each = await target({ maxConcurrentStreams: 0 })
+    const visitor = await world.visitor()
+    const asked = visitor.request(GET)
+    asked.on('error', () => {})
+    await each.sessions.at(0)
+    expect(each.pool.size.waiting).toBe(1)
+    asked.close(8)
+    await world.site.ended.at(0)
+    expect(each.pool.size.waiting).toBe(0)
+    expect(each.streams.all).toEqual([])
+  })
+})
