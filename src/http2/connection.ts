@@ -112,9 +112,10 @@ export class Http2Connection implements Http2Host, SweepMember {
     raw: readonly string[],
   ): void => {
     this.requests++
+    // Before all else: an error of the connection is one of each of its streams, and of the process if nobody listens.
+    stream.on('error', ignore)
     if (stream.destroyed || stream.closed) return this.#tookBack()
     if (this.#draining || this.#over) {
-      stream.on('error', ignore)
       stream.close(NGHTTP2_REFUSED_STREAM)
       return
     }
@@ -151,7 +152,6 @@ export class Http2Connection implements Http2Host, SweepMember {
     const problem = problemOf(fault)
     const requestId = nextRequestId()
     const { status, fields, body } = pageOf({ problem, requestId, detail: fault.message, accept: undefined })
-    stream.on('error', ignore)
     stream.respond(headersOf({ ':status': status }, lowered(fields)))
     if (!stream.writableEnded) stream.end(body)
     if (!ended) stream.close(NGHTTP2_NO_ERROR)

@@ -92,6 +92,7 @@ export class Http2Exchange {
   #moved = 0
   #movedAt: number
 
+  /** `stream` has somebody for its errors: its end says why. */
   constructor(host: Http2Host, stream: ServerHttp2Stream, asking: Asking, ended: boolean, requestId: string) {
     this.#host = host
     this.#stream = stream
@@ -105,8 +106,6 @@ export class Http2Exchange {
     this.bytesIn = asking.head.bytes.length
     this.#requestDone = ended
     if (ended) this.requestDoneAt = this.begunAt
-    // Its end says why.
-    stream.on('error', ignore)
     stream.on('close', this.#onClose)
   }
 
@@ -501,5 +500,3 @@ export class Http2Exchange {
 const HSTS = 'strict-transport-security'
 const END = { endStream: true } as const
 const TRAILERS = { waitForTrailers: true } as const
-
-function ignore(): void {}
