@@ -65,6 +65,8 @@ export class Http2Exchange {
   upstream: Upstream | undefined
   /** Times that it was given a target. */
   tries = 0
+  /** It ended with its head. */
+  readonly bare: boolean
   /** `te: trailers`. */
   readonly wantsTrailers: boolean
 
@@ -107,6 +109,11 @@ export class Http2Exchange {
     this.#requestDone = ended
     if (ended) this.requestDoneAt = this.begunAt
     stream.on('close', this.#onClose)
+    this.bare = ended
+    if (ended) return
+    // The end of an empty body is told to whoever is there, read or not.
+    stream.on('end', this.#onEnd)
+    stream.on('trailers', this.#onTrailers)
   }
 
   /** The whole request has come. */
@@ -320,8 +327,6 @@ export class Http2Exchange {
       this.#reading = true
       this.#pace.begin(performance.now())
       stream.on('data', this.#onData)
-      stream.on('end', this.#onEnd)
-      stream.on('trailers', this.#onTrailers)
     } else stream.resume()
   }
 

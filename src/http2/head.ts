@@ -95,6 +95,7 @@ export function readRequest(
   const head = new RequestHead(found, reader.scanner, last)
   if (head.method !== method || head.targetEnd - head.targetStart !== path.length)
     throw bad('a method or a path that is not one')
+  if (head.hostText !== authority) throw bad('an authority with a blank around it')
   if (ended && head.framing !== 'none') throw bad('a body that is shorter than it said')
   return { head, trailers }
 }

@@ -41,7 +41,7 @@ export class Http2Carrier implements Carrier {
 
   /** There is a place. */
   given(place: Place): void {
-    const { head, wantsTrailers, requestDone } = this.#exchange
+    const { head, wantsTrailers, bare } = this.#exchange
     const fields = requestFields(writeRequest(head, this.#changes))
     const host = fields.indexOf('host')
     const [, authority = ''] = fields.splice(host, 2)
@@ -53,7 +53,7 @@ export class Http2Carrier implements Carrier {
       ':path': this.#changes.target ?? head.target,
     }
     this.#place = place
-    const options = { endStream: requestDone && this.#exchange.bodyBytes === 0, waitForTrailers: true }
+    const options = { endStream: bare, waitForTrailers: true }
     const stream = place.request(joined(headersOf(pseudo, fields)), options)
     this.#stream = stream
     this.#watchEnd(stream)

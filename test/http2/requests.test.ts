@@ -61,6 +61,14 @@ describe('a request by HTTP/2', () => {
     expect(String(body)).toBe('5 5 undefined')
   })
 
+  test('whose body is empty, and whose end comes before there is a target, has an end', async () => {
+    world.http(async (request, response) => void response.end(String((await all(request)).length)))
+    const visitor = await world.visitor()
+    expect(String((await ask(visitor, { ':method': 'POST' }, '')).body)).toBe('0')
+    const length = { ':method': 'POST', 'content-length': 0 }
+    expect(String((await ask(visitor, length, '')).body)).toBe('0')
+  })
+
   test('many at once each get their own answer', async () => {
     world.http((request, response) => void response.end(request.url))
     const visitor = await world.visitor()
