@@ -13,13 +13,24 @@ import {
   H2_SESSION_WINDOW_BYTES,
   STALLED_MS,
 } from '../limits.ts'
+import { stopSending } from './answer.ts'
 import { Http2Exchange, type Http2Host } from './exchange.ts'
 import { headersOf, lowered } from './fields.ts'
 import { readRequest } from './head.ts'
 import type { Http2Site } from './site.ts'
 
-const { NGHTTP2_NO_ERROR, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } =
-  constants
+const { NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } = constants
+
+/** Bytes that lie between visitors and targets, of many connections, as of their last sweeps. */
+export class Held {
+  bytes = 0
+  /** Past it who stands still is reset. */
+  readonly most: number
+
+  constructor(most: number = H2_HELD_BYTES) {
+    this.most = most
+  }
+}
 
 /** A visitor's HTTP/2 connection: makes an exchange of each of its streams, and ends it when it is idle, or a flood. */
 export class Http2Connection implements Http2Host, SweepMember {
@@ -37,7 +48,9 @@ export class Http2Connection implements Http2Host, SweepMember {
   #draining = false
   #over = false
   #error: TunnelError | undefined
+  /** Its part of what all hold. */
   #held = 0
+  readonly #allHeld: Held
   /** Requests that it may take back, and bytes without meaning that it may send. */
   #resets = H2_RESETS_BURST
   #empty = H2_EMPTY_BYTES_BURST
@@ -51,11 +64,13 @@ export class Http2Connection implements Http2Host, SweepMember {
     session: ServerHttp2Session,
     socket: Duplex,
     site: Http2Site,
+    held: Held,
     ended: (connection: Http2Connection) => void,
   ) {
     this.#session = session
     this.#socket = socket
     this.site = site
+    this.#allHeld = held
     this.#ended = ended
     if (!session.destroyed) {
       session.setLocalWindowSize(H2_SESSION_WINDOW_BYTES)
@@ -66,8 +81,10 @@ export class Http2Connection implements Http2Host, SweepMember {
     session.on('error', this.#onError)
     session.once('close', this.#onClose)
     // HTTP/2 has no half of a connection. Node waits for the streams that are open, whose visitor is gone.
-    socket.once('end', () => session.destroy())
+    socket.once('end', () => this.#destroy())
     sweep.add(this)
+    // Its close is over, and Node would tell nobody.
+    if (socket.destroyed) queueMicrotask(this.#onClose)
   }
 
   /** Requests that are under way. */
@@ -91,7 +108,7 @@ export class Http2Connection implements Http2Host, SweepMember {
   /** Ends it at once, and all that is under way. */
   cut(reason: TunnelError): void {
     this.#error ??= reason
-    this.#session.destroy()
+    this.#destroy()
   }
 
   /** From an exchange. */
@@ -154,7 +171,7 @@ export class Http2Connection implements Http2Host, SweepMember {
     const { status, fields, body } = pageOf({ problem, requestId, detail: fault.message, accept: undefined })
     stream.respond(headersOf({ ':status': status }, lowered(fields)))
     if (!stream.writableEnded) stream.end(body)
-    if (!ended) stream.close(NGHTTP2_NO_ERROR)
+    if (!ended) stopSending(stream)
     this.site.malformed(problem, requestId)
   }
 
@@ -167,9 +184,9 @@ export class Http2Connection implements Http2Host, SweepMember {
     if (this.#over) return
     this.#over = true
     sweep.delete(this)
-    heldInAll -= this.#held
+    this.#allHeld.bytes -= this.#held
     this.#held = 0
-    for (const each of [...this.#exchanges]) each.gone()
+    for (const each of this.#exchanges) each.gone()
     if (!this.#socket.destroyed) this.#socket.destroy()
     this.#ended(this)
     this.site.closed(this.#error)
@@ -198,11 +215,11 @@ export class Http2Connection implements Http2Host, SweepMember {
     let held = 0
     for (const each of this.#exchanges) {
       const quiet = each.sweep(now)
-      if (heldInAll > H2_HELD_BYTES && quiet > STALLED_MS && each.held > 0)
+      if (this.#allHeld.bytes > this.#allHeld.most && quiet > STALLED_MS && each.held > 0)
         each.reset(NGHTTP2_ENHANCE_YOUR_CALM, 'out_of_memory')
       held += each.held
     }
-    heldInAll += held - this.#held
+    this.#allHeld.bytes += held - this.#held
     this.#held = held
   }
 
@@ -222,11 +239,15 @@ export class Http2Connection implements Http2Host, SweepMember {
   #flood(of: string): void {
     const detail = `the visitor sends a flood of ${of}`
     this.#error ??= new TunnelError('flood', { scope: 'visitor', remote: true, detail })
-    this.#session.destroy(undefined, NGHTTP2_ENHANCE_YOUR_CALM)
+    this.#destroy(NGHTTP2_ENHANCE_YOUR_CALM)
+  }
+
+  /** Ends it with a GOAWAY, which a visitor that reads nothing may never take: the sweep sees to that. */
+  #destroy(code?: number): void {
+    this.#draining = true
+    this.#since = performance.now()
+    this.#session.destroy(undefined, code)
   }
 }
-
-/** Bytes that lie between visitors and targets, of all connections of the process, as of their last sweeps. */
-let heldInAll = 0
 
 function ignore(): void {}

@@ -1,9 +1,4 @@
-import {
-  constants,
-  type OutgoingHttpHeaders,
-  type ServerHttp2Stream,
-  type ServerStreamResponseOptions,
-} from 'node:http2'
+import { constants, type ServerHttp2Stream } from 'node:http2'
 import type { TunnelError } from '../errors.ts'
 import {
   BodyPace,
@@ -17,8 +12,9 @@ import {
 import { Field, type FieldList, fieldText, type RequestChanges, trailerFields } from '../http1/index.ts'
 import { REPLAY_BYTES } from '../limits.ts'
 import { Keep } from '../net/index.ts'
+import { Answer, stopSending } from './answer.ts'
 import type { Carrier } from './carrier.ts'
-import { headersOf, joined, lowered } from './fields.ts'
+import { lowered } from './fields.ts'
 import type { Asking } from './head.ts'
 import { Http1Carrier } from './http1-carrier.ts'
 import { Http2Carrier } from './http2-carrier.ts'
@@ -76,16 +72,13 @@ export class Http2Exchange {
   #requestDone: boolean
   #received = 0
   #trailers: FieldList = []
-  /** Of the answer. */
-  #answerTrailers: FieldList = []
   #reading = false
   #blocked = false
   #continued = false
   /** Body, while it may have to be sent again; undefined once it is too much, or the answer has begun. */
   #replay: Keep | undefined = new Keep()
-  /** The answer's head, until it leaves. */
-  #answer: FieldList | undefined
-  readonly #pieces: Uint8Array[] = []
+  readonly #answer: Answer
+  /** The answer is whole, or there will be none. */
   #answered = false
   /** We closed the stream, for a reason of ours. */
   #closed = false
@@ -98,6 +91,7 @@ export class Http2Exchange {
   constructor(host: Http2Host, stream: ServerHttp2Stream, asking: Asking, ended: boolean, requestId: string) {
     this.#host = host
     this.#stream = stream
+    this.#answer = new Answer(stream, this.#onWritten)
     this.head = asking.head
     this.wantsTrailers = asking.trailers
     this.requestId = requestId
@@ -232,58 +226,38 @@ export class Http2Exchange {
 
   interim(status: number, fields: FieldList): void {
     if (status === 100) this.#continued = true
-    const stream = this.#stream
-    if (!stream.closed && !stream.destroyed)
-      stream.additionalHeaders(headersOf({ ':status': status }, fields))
+    this.#answer.interim(status, fields)
   }
 
-  /** The head of the answer. It leaves with what follows it in the same turn, in `flush`. */
+  /** The head of the answer. */
   respond(status: number, fields: FieldList): void {
     this.status = status
     this.firstByteAt = performance.now()
     this.#replay = undefined
-    this.#answer = fields
     const { hsts } = this.#host.site
-    if (hsts !== undefined && !fields.includes(HSTS)) fields.push(HSTS, hsts)
-    for (const text of fields) this.#count(text.length)
+    const all = hsts === undefined || has(fields, HSTS) ? fields : [...fields, HSTS, hsts]
+    for (const text of all) this.#count(text.length)
+    this.#answer.begin(status, all, this.#carrier instanceof Http2Carrier)
   }
 
   deliver(piece: Uint8Array): void {
-    this.#pieces.push(piece)
+    this.#count(piece.length)
+    this.#answer.deliver(piece)
   }
 
   /** The answer is whole. */
   responded(trailers: FieldList): void {
     this.#answered = true
-    this.#answerTrailers = trailers
+    this.#answer.finish(trailers)
   }
 
-  /** Passes on what came. Returns how many bytes of it have not left. */
+  /** Passes on what came of the answer. Returns how many bytes of it have not left. */
   flush(): number {
-    const stream = this.#stream
-    const pieces = this.#pieces
-    if (stream.closed || stream.destroyed) {
-      pieces.length = 0
-      return 0
-    }
-    if (this.#answer !== undefined) this.#respond(this.#answer, this.#answered && pieces.length === 0)
-    if (this.#closed) return 0
-    const last = pieces.length - 1
-    if (last > 0) stream.cork()
-    for (let at = 0; at <= last; at++) {
-      const piece = pieces[at] as Uint8Array
-      this.#count(piece.length)
-      if (at === last && this.#answered) stream.end(piece, this.#onWritten)
-      else stream.write(piece, this.#onWritten)
-    }
-    if (last > 0) stream.uncork()
-    pieces.length = 0
-    if (this.#answered) {
-      if (!stream.writableEnded) stream.end()
-      // Nobody takes the rest of the request: its sender may stop (RFC 9113, 8.1). It leaves behind the answer.
-      if (!this.#requestDone) stream.close(NGHTTP2_NO_ERROR)
-    }
-    return stream.writableLength
+    if (!this.#answer.flush()) {
+      this.problem = 'bad_response'
+      this.reset(NGHTTP2_INTERNAL_ERROR, 'bad_message')
+    } else if (this.#answered && !this.#requestDone) stopSending(this.#stream)
+    return this.#answer.waiting
   }
 
   /** Reads no more of the body, until its carrier is `ready` again or another is. */
@@ -374,13 +348,13 @@ export class Http2Exchange {
       rstCode === NGHTTP2_NO_ERROR ? NGHTTP2_CANCEL : rstCode,
     )
     this.#replay = undefined
-    this.#pieces.length = 0
+    this.#answer.drop()
     this.#host.over(this, takenBack)
     this.#host.site.done(this, performance.now())
   }
 
   readonly #onWritten = (): void => {
-    this.#carrier?.passed(this.#stream.writableLength)
+    this.#carrier?.passed(this.#answer.waiting)
   }
 
   // ── Time ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -388,7 +362,7 @@ export class Http2Exchange {
   /** From the connection's sweep: ends what waits too long. Returns how long nothing has moved, in ms. */
   sweep(now: number): number {
     const { limits } = this
-    const waiting = this.#stream.writableLength
+    const waiting = this.#answer.waiting
     const moved = this.bytesIn + this.bytesOut - waiting + (this.#carrier?.bytesOut ?? 0)
     if (moved !== this.#moved) {
       this.#moved = moved
@@ -440,35 +414,6 @@ export class Http2Exchange {
     this.sentAt = now
   }
 
-  #respond(fields: FieldList, bare: boolean): void {
-    const stream = this.#stream
-    this.#answer = undefined
-    const headers = headersOf({ ':status': this.status }, fields)
-    const trailers = this.#carrier instanceof Http2Carrier && !bare
-    const options = bare ? END : trailers ? TRAILERS : undefined
-    if (trailers) stream.once('wantTrailers', this.#onWantTrailers)
-    try {
-      stream.respond(headers, options)
-    } catch {
-      this.#respondAgain(joined(headers), options)
-    }
-  }
-
-  #respondAgain(headers: OutgoingHttpHeaders, options: ServerStreamResponseOptions | undefined): void {
-    try {
-      this.#stream.respond(headers, options)
-    } catch {
-      // A status that HTTP/2 does not have, say.
-      this.problem = 'bad_response'
-      this.reset(NGHTTP2_INTERNAL_ERROR, 'bad_message')
-    }
-  }
-
-  readonly #onWantTrailers = (): void => {
-    const stream = this.#stream
-    if (!stream.destroyed) stream.sendTrailers(headersOf({}, this.#answerTrailers))
-  }
-
   #block(): void {
     this.#blocked = true
     this.#stream.pause()
@@ -503,5 +448,8 @@ export class Http2Exchange {
 }
 
 const HSTS = 'strict-transport-security'
-const END = { endStream: true } as const
-const TRAILERS = { waitForTrailers: true } as const
+
+function has(fields: FieldList, name: string): boolean {
+  for (let at = 0; at < fields.length; at += 2) if (fields[at] === name) return true
+  return false
+}

@@ -9,7 +9,7 @@ import {
   HTTP_HEAD_BYTES,
   HTTP_RESPONSE_HEAD_BYTES,
 } from '../limits.ts'
-import { Http2Connection } from './connection.ts'
+import { Held, Http2Connection } from './connection.ts'
 import type { Http2Site } from './site.ts'
 
 /** Takes connections on which HTTP/2 was agreed on: one for all visitors of a service. */
@@ -18,8 +18,11 @@ export class Http2Front {
   readonly #connections = new Set<Http2Connection>()
   #accepted: ServerHttp2Session | undefined
 
-  /** `headBytes`: of a request's head, uncompressed. */
-  constructor(headBytes: number = HTTP_HEAD_BYTES) {
+  readonly #held: Held
+
+  /** `headBytes`: of a request's head, uncompressed. `held` is shared by all of a process. */
+  constructor({ headBytes = HTTP_HEAD_BYTES, held = heldByAll }: { headBytes?: number; held?: Held } = {}) {
+    this.#held = held
     this.#server = createServer({
       settings: {
         enablePush: false,
@@ -45,7 +48,9 @@ export class Http2Front {
     this.#server.emit('connection', socket)
     const session = this.#accepted as ServerHttp2Session
     this.#accepted = undefined
-    const connection = new Http2Connection(session, socket, site, (each) => this.#connections.delete(each))
+    const connection = new Http2Connection(session, socket, site, this.#held, (each) =>
+      this.#connections.delete(each),
+    )
     this.#connections.add(connection)
     return connection
   }
@@ -55,3 +60,5 @@ export class Http2Front {
     for (const each of this.#connections) each.drain()
   }
 }
+
+const heldByAll = new Held()

@@ -147,9 +147,10 @@ export class Http2Carrier implements Carrier {
     place?.leave()
     if (this.#released || this.#responded) return
     const exchange = this.#exchange
-    if (exchange.status === 0 && place?.lost !== undefined) {
+    const lost = place?.lost()
+    if (exchange.status === 0 && lost !== undefined) {
       this.#released = true
-      exchange.broken(place.lost)
+      exchange.broken(lost)
     } else if (code === NGHTTP2_REFUSED_STREAM && exchange.replayable && !this.#refused) {
       // It was never looked at (RFC 9113, 8.7): a connection that goes away says so of those that came too late.
       this.#refused = true
@@ -169,10 +170,10 @@ export class Http2Carrier implements Carrier {
    * server of Node's sends that is closed in the midst of an answer. Only the stream is closed first then.
    */
   #watchEnd(stream: ClientHttp2Stream): void {
-    const { push } = stream
+    const push = stream.push.bind(stream)
     stream.push = (chunk, encoding) => {
       if (chunk === null) this.#ended ??= !stream.closed
-      return push.call(stream, chunk, encoding)
+      return push(chunk, encoding)
     }
   }
 

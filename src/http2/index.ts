@@ -3,7 +3,7 @@
  * rules of `http1`, or a stream to one that speaks HTTP/2 in the clear (gRPC). Frames, windows and header compression are
  * Node's. Where a request goes is for the `Http2Site` to say. It knows nothing of tunnels, certificates or services.
  */
-export type { Http2Connection } from './connection.ts'
+export { Held, type Http2Connection } from './connection.ts'
 export type { Http2Exchange } from './exchange.ts'
 export { Http2Front } from './front.ts'
 export type { Http2Site } from './site.ts'

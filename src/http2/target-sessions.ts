@@ -26,7 +26,7 @@ export interface Place {
   /** The stream is closed. */
   leave(): void
   /** What became of the connection, if it did not end in order. */
-  readonly lost: Problem | undefined
+  lost(): Problem | undefined
 }
 
 /** Whoever waits for a place. */
@@ -179,13 +179,10 @@ class TargetSession {
 
   admit(applicant: Applicant): void {
     this.#active++
-    const session = this
     applicant.given({
       request: (headers, options) => this.#session.request(headers, options),
       leave: () => this.#left(),
-      get lost() {
-        return session.#session.destroyed ? (session.#lost ?? 'lost') : undefined
-      },
+      lost: () => (this.#session.destroyed ? (this.#lost ?? 'lost') : undefined),
     })
   }
 

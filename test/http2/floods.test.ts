@@ -1,11 +1,15 @@
 import { once } from 'node:events'
+import { PassThrough } from 'node:stream'
 import { afterEach, describe, expect, test } from 'vitest'
+import { TunnelError } from '../../src/errors.ts'
+import { Held, Http2Front } from '../../src/http2/index.ts'
 import {
   APOLOGY_LINGER_MS,
   H2_EMPTY_BYTES_BURST,
   H2_RESETS_BURST,
   H2_STREAM_WINDOW_BYTES,
   H2_STREAMS,
+  STALLED_MS,
 } from '../../src/limits.ts'
 import { later } from '../http/world.ts'
 import { pattern, until } from '../net/joined.ts'
@@ -214,6 +218,27 @@ describe('a visitor that', () => {
     expect(await far.over).toMatchObject({ code: 'reset' })
   })
 
+  test('stands still while others need the memory is reset', async () => {
+    const front = new Http2Front({ held: new Held(1_000) })
+    world.front = front
+    const visitor = await raw([[4, 0]])
+    visitor.ask(1)
+    visitor.ask(3)
+    const [held, other] = [await world.site.fars.at(0), await world.site.fars.at(1)]
+    held.write('HTTP/1.1 200 OK\r\n\r\n')
+    held.write(pattern(10_000))
+    const exchange = await world.site.begun.at(0)
+    await until(() => exchange.held > 1_000)
+    const connection = await world.connections.at(0)
+    connection.sweep(performance.now())
+    expect(exchange.closed).toBe(false)
+    connection.sweep(later(STALLED_MS + 1_000))
+    expect(await held.over).toMatchObject({ code: 'reset' })
+    expect(await world.site.ended.at(0)).toMatchObject({ cut: 'out_of_memory' })
+    other.write('HTTP/1.1 204 No Content\r\n\r\n')
+    expect(await visitor.fate(3)).toBe('204')
+  })
+
   test('sends its body too slowly is told so', async () => {
     const visitor = await raw()
     visitor.ask(1, fields({ ':method': 'POST' }), 0)
@@ -238,6 +263,19 @@ describe('a visitor that', () => {
 })
 
 describe('a connection', () => {
+  test('that is gone when it is handed over is over', async () => {
+    const socket = await world.socket()
+    await world.connections.at(0)
+    socket.destroy()
+    await world.site.closes.at(0)
+    const dead = new PassThrough()
+    dead.destroy()
+    await once(dead, 'close')
+    world.front.accept(dead, world.site)
+    await world.site.closes.at(1)
+    expect(world.front.size).toBe(0)
+  })
+
   test('that asks for nothing is told to go, and goes, also when its visitor does not', async () => {
     const visitor = await raw()
     visitor.ask(1)
@@ -263,6 +301,21 @@ describe('a connection', () => {
     connection.sweep(later(world.site.limits.headMs + 1_000))
     connection.sweep(later(world.site.limits.headMs + APOLOGY_LINGER_MS + 2_000))
     await world.site.closes.at(0)
+  })
+
+  test('that is cut, and reads nothing, is gone all the same', async () => {
+    const visitor = await raw()
+    visitor.socket.pause()
+    world.http((_request, response) => void response.end(pattern(4 << 20)))
+    visitor.write(frame(Type.window, 0, 0, uint32(1 << 30)))
+    const connection = await world.connections.at(0)
+    visitor.ask(1)
+    await until(() => (world.site.begun.all[0]?.bytesOut ?? 0) > 0)
+    connection.cut(new TunnelError('closed', { scope: 'visitor', detail: 'the test says so' }))
+    await world.site.ended.at(0)
+    connection.sweep(later(APOLOGY_LINGER_MS + 1_000))
+    expect(await world.site.closes.at(0)).toBe('closed')
+    expect(world.front.size).toBe(0)
   })
 
   test('that drains answers what it was asked, and takes nothing else', async () => {

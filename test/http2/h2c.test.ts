@@ -10,7 +10,7 @@ import {
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { TargetSessions } from '../../src/http2/index.ts'
-import { H2C_IDLE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
+import { H2_STREAM_WINDOW_BYTES, H2C_IDLE_MS, H2C_WAITING, TARGET_CONNECT_MS } from '../../src/limits.ts'
 import { Moments } from '../client/moments.ts'
 import { later } from '../http/world.ts'
 import { pattern } from '../net/joined.ts'
@@ -28,6 +28,8 @@ interface Target {
   streams: Moments<{ stream: ServerHttp2Stream; headers: IncomingHttpHeaders }>
   pool: TargetSessions
   port: number
+  /** What it does with a stream, besides. */
+  answers: (stream: ServerHttp2Stream) => void
 }
 
 /** A target that does what its test says. */
@@ -42,6 +44,7 @@ async function target(settings: Settings = {}, port = 0): Promise<Target> {
   server.on('stream', (stream, headers) => {
     stream.on('error', () => {})
     streams.add({ stream, headers })
+    each.answers(stream)
   })
   server.listen(port, '127.0.0.1')
   await once(server, 'listening')
@@ -53,16 +56,13 @@ async function target(settings: Settings = {}, port = 0): Promise<Target> {
     },
   })
   const bound = (server.address() as AddressInfo).port
-  return { server, sessions, streams, pool: world.h2c(bound), port: bound }
+  const each: Target = { server, sessions, streams, pool: world.h2c(bound), port: bound, answers: () => {} }
+  return each
 }
 
-function answering({ streams }: Target, body = 'ok'): void {
-  const { add } = streams
-  streams.add = (each) => {
-    add.call(streams, each)
-    each.stream.respond({ ':status': 200 })
-    each.stream.end(body)
-  }
+function ok(stream: ServerHttp2Stream): void {
+  stream.respond({ ':status': 200 })
+  stream.end('ok')
 }
 
 describe('a target of HTTP/2', () => {
@@ -129,15 +129,56 @@ describe('a target of HTTP/2', () => {
 
   test('carries megabytes both ways', async () => {
     const each = await target()
-    const { add } = each.streams
-    each.streams.add = (one) => {
-      add.call(each.streams, one)
-      one.stream.respond({ ':status': 200 })
-      one.stream.pipe(one.stream)
+    each.answers = (stream) => {
+      stream.respond({ ':status': 200 })
+      stream.pipe(stream)
     }
     const body = pattern(5_000_000)
     const { body: back } = await ask(await world.visitor(), { ':method': 'POST' }, body)
     expect(back.equals(body)).toBe(true)
+  })
+
+  test('is stopped where its visitor takes nothing, and goes on where that does', async () => {
+    const each = await target()
+    const body = pattern(4 << 20)
+    each.answers = (stream) => {
+      stream.respond({ ':status': 200 })
+      stream.end(body)
+    }
+    const asked = (await world.visitor()).request(GET)
+    const exchange = await world.site.begun.at(0)
+    const { stream } = await each.streams.at(0)
+    let before = -1
+    while (before !== exchange.bytesOut || before === 0) {
+      before = exchange.bytesOut
+      for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve))
+    }
+    // What lies in all windows and streams between the two.
+    expect(exchange.bytesOut).toBeLessThan(2 << 20)
+    expect(exchange.held).toBeLessThan(2 * H2_STREAM_WINDOW_BYTES)
+    expect(stream.writableFinished).toBe(false)
+    const { body: whole, code } = await got(asked)
+    expect(code).toBe(0)
+    expect(whole.equals(body)).toBe(true)
+  })
+
+  test('that stops reading stops its visitor', async () => {
+    const each = await target()
+    const asked = (await world.visitor()).request({ ...GET, ':method': 'POST' }, { endStream: false })
+    const body = pattern(4 << 20)
+    asked.end(body)
+    const answer = got(asked)
+    const exchange = await world.site.begun.at(0)
+    const { stream } = await each.streams.at(0)
+    let before = -1
+    while (before !== exchange.bytesIn) {
+      before = exchange.bytesIn
+      for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(exchange.bytesIn + exchange.held).toBeLessThan(2 << 20)
+    stream.respond({ ':status': 200 })
+    stream.pipe(stream)
+    expect((await answer).body.equals(body)).toBe(true)
   })
 
   test.each([2, 8, 11])('that resets a request by %i has it reset by the same', async (code) => {
@@ -191,7 +232,7 @@ describe('a target of HTTP/2', () => {
 
   test('that takes few streams has the others wait, and no more connections than are needed', async () => {
     const each = await target({ maxConcurrentStreams: 2 })
-    answering(each)
+    each.answers = ok
     const visitor = await world.visitor()
     const answers = await Promise.all(Array.from({ length: 80 }, () => ask(visitor)))
     expect(answers.every(({ status }) => status === 200)).toBe(true)
@@ -207,18 +248,14 @@ describe('a target of HTTP/2', () => {
     // As a server does that drains: it refuses what came too late, and goes.
     each.sessions.all[0]?.goaway(0, 0)
     stream.close(7)
-    answering(each)
+    each.answers = ok
     expect(await first).toMatchObject({ status: 200, code: 0 })
     expect(each.sessions.all).toHaveLength(2)
   })
 
   test('that refuses each time refuses', async () => {
     const each = await target()
-    const { add } = each.streams
-    each.streams.add = (one) => {
-      add.call(each.streams, one)
-      one.stream.close(7)
-    }
+    each.answers = (stream) => stream.close(7)
     expect(await ask(await world.visitor())).toMatchObject({ status: 0, code: 7 })
     expect(each.streams.all).toHaveLength(2)
   })
@@ -230,7 +267,8 @@ describe('a target of HTTP/2', () => {
     const visitor = await world.visitor()
     expect((await ask(visitor)).status).toBe(502)
     expect((await world.site.ended.at(0)).problem).toBe('refused')
-    answering(await target({}, port))
+    const back = await target({}, port)
+    back.answers = ok
     expect((await ask(visitor)).status).toBe(200)
   })
 
@@ -259,7 +297,7 @@ describe('a target of HTTP/2', () => {
 
   test('is let go of when it carries nothing', async () => {
     const each = await target()
-    answering(each)
+    each.answers = ok
     await ask(await world.visitor())
     each.pool.sweep(later(H2C_IDLE_MS - 1_000))
     expect(each.pool.size.sessions).toBe(1)
@@ -267,6 +305,21 @@ describe('a target of HTTP/2', () => {
     each.pool.sweep(later(H2C_IDLE_MS + 1_000))
     if (session?.closed === false) await once(session, 'close')
     while (each.pool.size.sessions > 0) await new Promise((resolve) => setImmediate(resolve))
+  })
+
+  test('has so many wait for a place on it, and not more', async () => {
+    const { pool, sessions } = await target({ maxConcurrentStreams: 0 })
+    const denied: string[] = []
+    for (let at = 0; at <= H2C_WAITING; at++)
+      pool.want({ given: () => {}, denied: (problem) => void denied.push(problem) })
+    expect(denied).toEqual(['overloaded'])
+    await sessions.at(0)
+    pool.sweep(later(TARGET_CONNECT_MS + 1))
+    expect(denied).toHaveLength(H2C_WAITING + 1)
+    expect(denied[1]).toBe('timeout')
+    pool.close()
+    pool.want({ given: () => {}, denied: (problem) => void denied.push(problem) })
+    expect(denied.at(-1)).toBe('draining')
   })
 
   test('learns of a request that its visitor took back while it waited for a place', async () => {

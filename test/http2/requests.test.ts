@@ -50,10 +50,10 @@ describe('a request by HTTP/2', () => {
   })
 
   test('keeps the length that it says', async () => {
-    world.http(async (request, response) => {
-      const body = await all(request)
-      response.end(
-        `${request.headers['content-length']} ${body.length} ${request.headers['transfer-encoding']}`,
+    world.http((request, response) => {
+      const { headers } = request
+      void all(request).then(({ length }) =>
+        response.end(`${headers['content-length']} ${length} ${headers['transfer-encoding']}`),
       )
     })
     const visitor = await world.visitor()
@@ -62,7 +62,7 @@ describe('a request by HTTP/2', () => {
   })
 
   test('whose body is empty, and whose end comes before there is a target, has an end', async () => {
-    world.http(async (request, response) => void response.end(String((await all(request)).length)))
+    world.http((request, response) => void all(request).then(({ length }) => response.end(String(length))))
     const visitor = await world.visitor()
     expect(String((await ask(visitor, { ':method': 'POST' }, '')).body)).toBe('0')
     const length = { ':method': 'POST', 'content-length': 0 }
@@ -228,7 +228,7 @@ describe('a request that comes to nothing', () => {
   test('is sent again by another stream where the site has one', async () => {
     world.site.losing = (exchange) => {
       expect(exchange.replayable).toBe(true)
-      world.site.give(exchange)
+      void world.site.give(exchange)
     }
     const answer = ask(await world.visitor(), { ':method': 'POST' }, 'the body')
     const first = await world.site.fars.at(0)

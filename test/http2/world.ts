@@ -109,7 +109,7 @@ export class FakeHttp2Site implements Http2Site {
 export class World {
   readonly opened = new Opened()
   readonly site = new FakeHttp2Site(this.opened)
-  readonly front = new Http2Front()
+  front = new Http2Front()
   readonly connections = new Moments<Http2Connection>()
   readonly #tls: TlsServer
   readonly #sessions: ClientHttp2Session[] = []
@@ -126,7 +126,7 @@ export class World {
   async socket(): Promise<TLSSocket> {
     const [near, far] = await this.opened.joined().open()
     const socket = tlsConnect({
-      socket: duplexOf(near) as never,
+      socket: duplexOf(near),
       ALPNProtocols: ['h2'],
       servername: 'x',
       rejectUnauthorized: false,
@@ -149,12 +149,13 @@ export class World {
   /** A port whose connections come by the tunnel: for visitors that dial by themselves. */
   async port(): Promise<number> {
     const server = await this.opened.server()
-    server.on('connection', async (socket: Socket) => {
+    const bring = async (socket: Socket): Promise<void> => {
       socket.pause()
       const [near, far] = await this.opened.joined().open()
       splice(socket, near)
       this.#tls.emit('connection', duplexOf(far))
-    })
+    }
+    server.on('connection', (socket: Socket) => void bring(socket))
     return (server.address() as { port: number }).port
   }
 
