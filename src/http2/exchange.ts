@@ -203,7 +203,9 @@ export class Http2Exchange {
     this.#answered = true
     this.#closed = true
     this.#drop(code)
-    this.#stream.close(code)
+    // One that its visitor has closed by code 0 while a piece waited is closed to Node 20, and never over.
+    if (this.#stream.closed) this.#stream.destroy()
+    else this.#stream.close(code)
   }
 
   /** Its connection is gone. */

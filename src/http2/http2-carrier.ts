@@ -96,7 +96,11 @@ export class Http2Carrier implements Carrier {
     this.#released = true
     const stream = this.#stream
     if (stream === undefined) this.#sessions.forget(this)
-    else if (!this.#responded || !stream.writableEnded) stream.close(code)
+    else if (!this.#responded || !stream.writableFinished) {
+      // One that its target has closed by code 0 while a piece waited is closed to Node 20, and never over.
+      if (stream.closed) stream.destroy()
+      else stream.close(code)
+    }
   }
 
   // ── The target speaks ─────────────────────────────────────────────────────────────────────────────────

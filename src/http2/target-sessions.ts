@@ -52,9 +52,11 @@ export class TargetSessions implements SweepMember {
     this.#dial = dial
   }
 
-  /** Connections, and requests that wait for one. */
-  get size(): { sessions: number; waiting: number } {
-    return { sessions: this.#sessions.size, waiting: this.#waiting.size }
+  /** Connections, streams on them, and requests that wait for one. */
+  get size(): { sessions: number; streams: number; waiting: number } {
+    let streams = 0
+    for (const each of this.#sessions) streams += each.streams
+    return { sessions: this.#sessions.size, streams, waiting: this.#waiting.size }
   }
 
   /** Calls one of the applicant's two, now or later, unless it is forgotten before. */
@@ -134,7 +136,7 @@ class TargetSession {
   readonly #session: ClientHttp2Session
   readonly #socket: Duplex
   readonly #since = performance.now()
-  #active = 0
+  streams = 0
   #max = 0
   #idleSince = 0
   #lost: Problem | undefined
@@ -174,11 +176,11 @@ class TargetSession {
   }
 
   get free(): boolean {
-    return this.#active < this.#max && !this.#leaving && !this.#session.closed && !this.#session.destroyed
+    return this.streams < this.#max && !this.#leaving && !this.#session.closed && !this.#session.destroyed
   }
 
   admit(applicant: Applicant): void {
-    this.#active++
+    this.streams++
     applicant.given({
       request: (headers, options) => this.#session.request(headers, options),
       leave: () => this.#left(),
@@ -190,14 +192,14 @@ class TargetSession {
     if (this.#leaving) return
     this.#leaving = true
     if (!this.#session.closed) this.#session.close()
-    if (this.#active === 0) this.#end()
+    if (this.streams === 0) this.#end()
   }
 
   sweep(now: number): void {
     if (this.begins && now - this.#since > TARGET_CONNECT_MS) {
       this.#lost = 'timeout'
       this.#session.destroy()
-    } else if (this.#active === 0 && this.#max > 0 && now - this.#idleSince > H2C_IDLE_MS) this.close()
+    } else if (this.streams === 0 && this.#max > 0 && now - this.#idleSince > H2C_IDLE_MS) this.close()
   }
 
   /**
@@ -214,10 +216,10 @@ class TargetSession {
   }
 
   #left(): void {
-    this.#active--
-    if (this.#active === 0) this.#idleSince = performance.now()
+    this.streams--
+    if (this.streams === 0) this.#idleSince = performance.now()
     if (!this.#leaving) this.#owner.serve()
-    else if (this.#active === 0) this.#end()
+    else if (this.streams === 0) this.#end()
   }
 }
 

@@ -218,6 +218,20 @@ describe('a visitor that', () => {
     expect(await far.over).toMatchObject({ code: 'reset' })
   })
 
+  test('closes a stream in order while its answer waits does not keep it', async () => {
+    const visitor = await raw([[4, 0]])
+    visitor.ask(1)
+    const far = await world.site.fars.at(0)
+    far.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere')
+    expect(await visitor.fate(1)).toBe('200')
+    visitor.write(frame(Type.rst, 0, 1, uint32(0)), frame(Type.ping, 0, 0, Buffer.alloc(8)))
+    await visitor.frames.find(({ type }) => type === Type.ping)
+    const connection = await world.connections.at(0)
+    connection.sweep(performance.now())
+    connection.sweep(later(world.site.limits.stallMs + 1_000))
+    await world.site.ended.at(0)
+  })
+
   test('stands still while others need the memory is reset', async () => {
     const front = new Http2Front({ held: new Held(1_000) })
     world.front = front

@@ -14,6 +14,7 @@ import { H2_STREAM_WINDOW_BYTES, H2C_IDLE_MS, H2C_WAITING, TARGET_CONNECT_MS } f
 import { Moments } from '../client/moments.ts'
 import { later } from '../http/world.ts'
 import { pattern } from '../net/joined.ts'
+import { fields, frame, RawVisitor, Type } from './frames.ts'
 import { ask, GET, got, World } from './world.ts'
 
 let world = new World()
@@ -238,6 +239,25 @@ describe('a target of HTTP/2', () => {
     expect(answers.every(({ status }) => status === 200)).toBe(true)
     expect(each.sessions.all.length).toBeLessThanOrEqual(16)
     expect(each.pool.size.waiting).toBe(0)
+  })
+
+  test('that answers before it has all keeps no place', async () => {
+    const { pool } = await target().then((each) => {
+      each.answers = (stream) => {
+        stream.respond({ ':status': 403 })
+        stream.end('no')
+        stream.close(0)
+      }
+      return each
+    })
+    const visitor = new RawVisitor(await world.socket())
+    for (let id = 1; id < 10; id += 2) {
+      visitor.ask(id, fields({ ':method': 'POST' }), 0)
+      for (let at = 0; at < 10; at++) visitor.write(frame(Type.data, 0, id, Buffer.alloc(16_000)))
+    }
+    for (let id = 1; id < 10; id += 2) expect(await visitor.fate(id)).toBe('403')
+    await world.site.ended.at(4)
+    while (pool.size.streams > 0) await new Promise((resolve) => setImmediate(resolve))
   })
 
   test('that goes away is asked anew for what it did not look at', async () => {
