@@ -105,7 +105,11 @@ export class Answer {
 const END = { endStream: true } as const
 const TRAILERS = { waitForTrailers: true } as const
 
-/** The rest of a request is for nobody, and its sender may stop (RFC 9113, 8.1): said behind the answer. */
+/**
+ * The rest of a request is for nobody, and its sender may stop (RFC 9113, 8.1): said behind the answer. What has come is
+ * dropped: to Node a stream with unread bytes is never over.
+ */
 export function stopSending(stream: ServerHttp2Stream): void {
   stream.close(constants.NGHTTP2_NO_ERROR)
+  stream.resume()
 }

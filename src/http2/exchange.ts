@@ -103,6 +103,7 @@ export class Http2Exchange {
     this.#requestDone = ended
     if (ended) this.requestDoneAt = this.begunAt
     stream.on('close', this.#onClose)
+    stream.on('aborted', this.#onAborted)
     this.bare = ended
     if (ended) return
     // The end of an empty body is told to whoever is there, read or not.
@@ -335,6 +336,11 @@ export class Http2Exchange {
     this.#requestDone = true
     this.requestDoneAt = performance.now()
     this.#carrier?.end(this.#trailers)
+  }
+
+  /** One that its visitor closes by code 0 is over to Node when all of it was read, which nobody may ever do. */
+  readonly #onAborted = (): void => {
+    if (!this.#closed) setImmediate(() => this.#stream.destroy())
   }
 
   readonly #onClose = (): void => {

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { block, END_HEADERS, END_STREAM, fields, frame, RawVisitor, Type } from './frames.ts'
+import { until } from '../net/joined.ts'
+import { block, END_HEADERS, END_STREAM, fields, frame, RawVisitor, Type, uint32 } from './frames.ts'
 import { ask, World } from './world.ts'
 
 let world = new World()
@@ -171,6 +172,18 @@ describe('a body', () => {
     expect(await far.over).toMatchObject({ code: 'reset' })
     expect(far.text).not.toContain('0\r\n\r\n')
     expect(world.site.upstreams[0]?.usable).toBe(false)
+    expect(await world.site.ended.at(0)).toMatchObject({ requestDone: false, cut: 'reset' })
+  })
+
+  test('that nobody takes, and that is taken back by code 0, is over at once', async () => {
+    world.site.farsRead = false
+    const visitor = new RawVisitor(await world.socket())
+    await visitor.frames.find(({ type, flags }) => type === Type.settings && flags === 0)
+    visitor.ask(1, fields({ ':method': 'POST' }), 0)
+    const exchange = await world.site.begun.at(0)
+    for (let at = 0; at < 16; at++) visitor.write(frame(Type.data, 0, 1, Buffer.alloc(16_000)))
+    await until(() => exchange.held > 0)
+    visitor.write(frame(Type.rst, 0, 1, uint32(0)))
     expect(await world.site.ended.at(0)).toMatchObject({ requestDone: false, cut: 'reset' })
   })
 
