@@ -311,11 +311,12 @@ export const H2_HELD_BYTES = 128 * MiB
 export const H2_RESETS_PER_SECOND = 50
 export const H2_RESETS_BURST = 500
 /**
- * Bytes that carry no head and no body, beyond as many as carried some: frames' headers, settings, pings, windows. A
- * download of 1 GB has 1 MB of windows; frames of one byte each are nine parts of ten. Per second and at once.
+ * Bytes that carry no head and no body, beyond as many as carried some: frames' headers, settings, pings, windows, and what
+ * is on its way of a body that was answered before its end. Sixteen such bodies come at once, and one each second;
+ * frames of one byte are nine parts of ten nothing. Per second and at once.
  */
-export const H2_EMPTY_BYTES_PER_SECOND = 64 * KiB
-export const H2_EMPTY_BYTES_BURST = 1 * MiB
+export const H2_EMPTY_BYTES_PER_SECOND = H2_STREAM_WINDOW_BYTES
+export const H2_EMPTY_BYTES_BURST = 16 * H2_STREAM_WINDOW_BYTES
 /** Connections to an h2c target: at 100 streams each, as many requests as a connection-per-request target would have. */
 export const H2C_SESSIONS = 16
 /** Requests that wait for a place on one, each for TARGET_CONNECT_MS at most. */
