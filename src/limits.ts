@@ -338,6 +338,43 @@ export const ACCESS_LOG_BYTES = 1 * MiB
 /** A text of a visitor in the access log: most targets are whole, and a flood of long ones does not fill a disk. */
 export const ACCESS_LOG_TEXT_CHARACTERS = 1_024
 
+// ── HTTP/2 visitors ─────────────────────────────────────────────────────────────────────────────────────
+
+/** Requests at once on a visitor's connection: what other servers allow, and the least that RFC 9113 (6.5.2) advises. */
+export const H2_STREAMS = 100
+/**
+ * Of a body that its target does not take: what a visitor may send, and what is taken of an h2c target. 20 Mbit/s over a
+ * round trip of 100 ms; a stream that nobody reads costs this much.
+ */
+export const H2_STREAM_WINDOW_BYTES = 256 * KiB
+/** Of a connection as a whole: what one stream may fill twice over. Node credits it as bytes come, so it bounds no memory. */
+export const H2_SESSION_WINDOW_BYTES = 1 * MiB
+/** What Node itself keeps of a connection (streams, heads, frames that wait), in its unit, MB: 100 streams with large heads. */
+export const H2_SESSION_MEMORY_MB = 10
+/** Fields of a head beside those that HTTP/1.1 has too: a request has four that begin with a colon, and cookies may come in crumbs. */
+export const H2_EXTRA_FIELDS = 68
+/** Bytes of bodies that lie between visitors and targets in all; past it streams that stand still are reset. */
+export const H2_HELD_BYTES = 128 * MiB
+/**
+ * Requests that a visitor takes back before they are answered, per second and at once: one that leaves a page takes back a
+ * hundred. Opening and taking back costs a visitor nothing and a target a request each (CVE-2023-44487).
+ */
+export const H2_RESETS_PER_SECOND = 50
+export const H2_RESETS_BURST = 500
+/**
+ * Bytes that carry no head and no body, beyond as many as carried some: frames' headers, settings, pings, windows, and what
+ * is on its way of a body that was answered before its end. Sixteen such bodies come at once, and one each second;
+ * frames of one byte are nine parts of ten nothing. Per second and at once.
+ */
+export const H2_EMPTY_BYTES_PER_SECOND = H2_STREAM_WINDOW_BYTES
+export const H2_EMPTY_BYTES_BURST = 16 * H2_STREAM_WINDOW_BYTES
+/** Connections to an h2c target: at 100 streams each, as many requests as a connection-per-request target would have. */
+export const H2C_SESSIONS = 16
+/** Requests that wait for a place on one, each for TARGET_CONNECT_MS at most. */
+export const H2C_WAITING = 1_024
+/** One that carries nothing is kept so long. */
+export const H2C_IDLE_MS = 60_000
+
 // ── Client ──────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Back-off between dials, full jitter: BASE doubles to MAX, which is under HOLD_MS so that held visitors see the client back. */

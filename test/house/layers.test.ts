@@ -17,9 +17,11 @@ const ROOMS: Record<string, readonly string[]> = {
   // One function there makes and keeps an identity, so that `identity` knows no file.
   state: [...PURE, 'identity', 'net'],
   http: [...PURE, 'net'],
+  http2: [...PURE, 'net', 'http'],
   transport: [...PURE, 'net'],
   gateway: BELOW,
-  client: BELOW,
+  // Where TLS ends, and nowhere else.
+  client: [...BELOW, 'http2'],
   demo: [...BELOW, 'gateway', 'client'],
   index: [...BELOW, 'gateway', 'client'],
   cli: [...BELOW, 'gateway', 'client', 'demo', 'index'],
