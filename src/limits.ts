@@ -224,6 +224,8 @@ export const CLIENT_HELLO_ALPN_BYTES = 512
 export const TICKET_KEY_MS = 12 * 3_600_000
 /** And tickets as long at most. */
 export const TICKET_SECONDS = 12 * 3_600
+/** What looks after a certificate may take so long to let go of it: records that it has put into DNS are taken back. */
+export const CERTIFICATE_END_MS = 10_000
 /** A visitor who comes before there is a certificate waits this long: as for a client that is away. */
 export const CERTIFICATE_WAIT_MS = 10_000
 /** So many per service; each costs a hello, and its stream's window at most. */

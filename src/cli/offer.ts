@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import type { Client, ClientOptions, ClientService, GatewayEntry, ServiceOutcome } from '../client/index.ts'
+import type { AcmeSettings } from '../config/index.ts'
 import { isErrorCode, type TunnelError, userError } from '../errors.ts'
 import { DRAIN_MS, DRAIN_MS_MAX } from '../limits.ts'
 import type { State } from '../state/index.ts'
@@ -22,6 +23,7 @@ export interface Offer {
   state: State
   gateways: GatewayEntry[]
   services: ClientService[]
+  acme?: AcmeSettings | undefined
   drainMs: number
   json: boolean
   log: Logger
@@ -34,7 +36,7 @@ export interface Offer {
 
 /** Offers services until somebody ends it, and prints where visitors reach them. */
 export async function offer(options: Offer): Promise<void> {
-  const { state, gateways, services, drainMs, log, file } = options
+  const { state, gateways, services, acme, drainMs, log, file } = options
   const [{ Client }, { identityIn, instanceId }] = await Promise.all([
     import('../client/index.ts'),
     import('../state/index.ts'),
@@ -46,6 +48,7 @@ export async function offer(options: Offer): Promise<void> {
     version: VERSION,
     gateways,
     services,
+    acme,
     log,
     state,
   }

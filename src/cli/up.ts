@@ -35,6 +35,7 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
     state,
     gateways,
     services: file.services,
+    acme: file.acme,
     drainMs,
     json: globals.json === true,
     log,
@@ -49,7 +50,8 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
           `${config} has no [[service]] now: to offer nothing, stop blindgate`,
         )
       }
-      client.update(changed.services, await gatewaysOf(changed, state, config))
+      const { services, acme } = changed
+      client.update(services, await gatewaysOf(changed, state, config), { acme })
       log.info(`${config} is in force: ${changed.services.length} services`)
     },
   })

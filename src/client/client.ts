@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { totalmem } from 'node:os'
 import type { Logger } from 'pino'
-import { parseRemote } from '../config/index.ts'
+import { type AcmeSettings, DEFAULT_ACME, parseRemote } from '../config/index.ts'
 import { TunnelError, userError } from '../errors.ts'
 import { type Identity, samePin } from '../identity/index.ts'
 import { DRAIN_MS, DRAIN_MS_MAX } from '../limits.ts'
@@ -22,7 +22,7 @@ import { Serving } from './serving.ts'
 import { type ClientStatus, statusOf } from './status.ts'
 import { StatusSocket } from './status-socket.ts'
 import { Tally } from './tally.ts'
-import { certificateSource } from './tls/sources.ts'
+import { certificateSources } from './tls/sources.ts'
 
 export interface ClientOptions {
   identity: Identity
@@ -36,6 +36,8 @@ export interface ClientOptions {
   enroll?: { secret: string } | undefined
   /** Where this process's `status` socket is. */
   state?: State | undefined
+  /** How services of `https` have their certificates, where nothing else is said of them; the usual settings when left out. */
+  acme?: AcmeSettings | undefined
   /** 0 ≤ x < 1; for the jitter. */
   random?: (() => number) | undefined
   /** How often targets are asked for their health. */
@@ -85,6 +87,7 @@ export class Client extends EventEmitter<ClientEvents> {
   /** Gateways that have said welcome at least once. */
   readonly #welcomed = new Set<Connector>()
   #services: Map<string, ClientService>
+  #acme: AcmeSettings
   #phase: Phase = 'made'
   #drained: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -98,6 +101,7 @@ export class Client extends EventEmitter<ClientEvents> {
       throw userError('config_invalid', 'an invite is for one gateway: enroll at one at a time')
     }
     this.#log = log
+    this.#acme = options.acme ?? DEFAULT_ACME
     this.#gatewayLog = new GatewayLog(log)
     this.#services = servicesByName(options.services, gateways)
     this.#challenges = new Challenges(log)
@@ -105,9 +109,15 @@ export class Client extends EventEmitter<ClientEvents> {
       log,
       tally: this.#tally,
       challenges: this.#challenges,
-      sourceOf: (service) => certificateSource(service, { state, log }),
+      sources: certificateSources(() => ({
+        state,
+        log,
+        version,
+        random: options.random,
+        acme: this.#acme,
+        challenges: this.#challenges,
+      })),
     })
-    this.#serving.services = this.#services
     this.#outcomes = new Outcomes(log)
     const random = options.random ?? Math.random
     const changed = (name: string, up: boolean): void => {
@@ -140,6 +150,7 @@ export class Client extends EventEmitter<ClientEvents> {
   start(): void {
     if (this.#phase !== 'made') return
     this.#phase = 'started'
+    this.#serving.services = this.#services
     this.#prober.start()
     const dial = (): void => {
       if (this.#phase === 'started') for (const connector of this.#connectors) connector.start()
@@ -162,16 +173,18 @@ export class Client extends EventEmitter<ClientEvents> {
   }
 
   /**
-   * Replaces the services, and with `gateways` where they are offered. What did not change goes on undisturbed;
+   * Replaces the services, with `gateways` where they are offered, and with `settings` how they have certificates. What did not change goes on undisturbed;
    * visitors of what is gone may finish, by a gateway that is gone for 30 s. Throws `config_invalid`, and then nothing has changed.
    */
   update(
     services: ClientService[],
     gateways: GatewayEntry[] = this.#connectors.map(({ entry }) => entry),
+    settings: { acme?: AcmeSettings | undefined } = {},
   ): void {
     checkGateways(gateways)
     this.#services = servicesByName(services, gateways)
-    this.#serving.services = this.#services
+    if (settings.acme !== undefined) this.#acme = settings.acme
+    if (this.#phase === 'started') this.#serving.services = this.#services
     this.#dialOnly(gateways)
     for (const connector of this.#connectors) {
       connector.want(this.#offersFor(connector.entry))
@@ -240,10 +253,10 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#tellReaders()
     this.#prober.close()
     this.#challenges.close()
-    this.#serving.close()
+    const served = this.#serving.close()
     this.#gatewayLog.close()
     const connectors = [...this.#connectors, ...this.#retired]
-    await Promise.all([...connectors.map((connector) => connector.close()), this.#status?.close()])
+    await Promise.all([...connectors.map((connector) => connector.close()), this.#status?.close(), served])
   }
 
   status(): ClientStatus {

@@ -1,4 +1,4 @@
-import { isIP, type Socket } from 'node:net'
+import { connect, isIP, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
 import type { ServiceSettings } from '../config/index.ts'
 import { pinOf, samePin } from '../identity/index.ts'
@@ -12,9 +12,10 @@ export function dialTarget(service: Dialled): Socket {
   const { target } = service
   if (target.kind === 'unix') return connectSocket({ path: target.path, allowHalfOpen: true })
   const { host, port, speaks } = target
-  return speaks === 'https'
-    ? dialTls(host, port, service.targetKey)
-    : connectSocket({ host, port, ...socketOptions })
+  if (speaks === 'https') return dialTls(host, port, service.targetKey)
+  // HTTP/2 takes the socket's handle for itself, and reads by its own buffers.
+  if (speaks === 'h2c') return connect({ host, port, ...socketOptions })
+  return connectSocket({ host, port, ...socketOptions })
 }
 
 /**

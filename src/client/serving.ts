@@ -32,8 +32,8 @@ import { Repeats } from './repeats.ts'
 import { type ClientService, targetText, type VisitorInfo } from './services.ts'
 import type { Tally } from './tally.ts'
 import { type TargetBounds, Targets } from './targets.ts'
-import type { CertificateSource, CertificateState } from './tls/certificate.ts'
-import { endsHere, TlsServices } from './tls/services.ts'
+import type { CertificateState } from './tls/certificate.ts'
+import { type CertificateSources, endsHere, TlsServices } from './tls/services.ts'
 import { VisitorAddresses } from './visitor-address.ts'
 
 /** Where a visitor's stream came from. */
@@ -57,7 +57,7 @@ export interface Bounds extends TargetBounds {
 export interface ServingOptions {
   log: Logger
   /** Where the certificates of services come from whose TLS ends here. */
-  sourceOf?: ((service: ClientService) => CertificateSource) | undefined
+  sources?: CertificateSources | undefined
   tally: Tally
   challenges: PendingChallenges
   bounds?: Bounds | undefined
@@ -103,7 +103,7 @@ export class Serving {
   #bytesOut = 0
   #quiet: (() => void) | undefined
 
-  constructor({ log, tally, challenges, bounds, addresses, sourceOf = noSource }: ServingOptions) {
+  constructor({ log, tally, challenges, bounds, addresses, sources = NO_SOURCES }: ServingOptions) {
     this.#log = log
     this.#tally = tally
     this.#challenges = new ChallengeVisits({
@@ -122,7 +122,7 @@ export class Serving {
     this.#addresses = addresses ?? new VisitorAddresses()
     this.#targets = new Targets(this.#bounds, (service, text) => this.#warn(service, text))
     this.#tls = new TlsServices({
-      sourceOf,
+      sources,
       dial: (service) => this.#targets.dial(service),
       count: (code) => tally.count(code),
       warn: (key, text) => this.#warn(key, text),
@@ -194,8 +194,8 @@ export class Serving {
     })
   }
 
-  /** Resets everybody. */
-  close(): void {
+  /** Resets everybody. Resolves when nothing is left. */
+  close(): Promise<void> {
     const reason = new TunnelError('closed', { scope: 'stream', detail: 'the client was closed' })
     for (const visitor of this.#visitors) {
       visitor.cut(reason)
@@ -203,7 +203,7 @@ export class Serving {
     }
     this.#openings.close()
     this.#dials.close()
-    this.#tls.close()
+    return this.#tls.close()
   }
 
   // ── The header ────────────────────────────────────────────────────────────────────────────────────────
@@ -476,11 +476,12 @@ export class Serving {
 }
 
 /** For a client that has no service of that kind. */
-function noSource({ name }: ClientService): CertificateSource {
-  throw new TunnelError('internal', {
-    scope: 'process',
-    detail: `service "${name}" has no source of certificates`,
-  })
+const NO_SOURCES: CertificateSources = {
+  about: () => '',
+  of({ name }) {
+    const detail = `service "${name}" has no source of certificates`
+    throw new TunnelError('internal', { scope: 'process', detail })
+  },
 }
 
 function isUnreached(code: string): code is UnreachedCode {

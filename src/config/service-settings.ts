@@ -204,7 +204,7 @@ const MISFITS: readonly (readonly [key: string, complaint: (wish: ServiceWish) =
   ),
   [
     'target',
-    ({ type, tls, target, targetKey, health }) => {
+    ({ type, tls, target, targetKey, health, proxyHeader }) => {
       const { speaks } = target
       if (targetKey !== undefined && speaks !== 'https')
         return 'target_key is the key of a target that speaks TLS: write target = "https://…", or leave target_key out'
@@ -212,6 +212,8 @@ const MISFITS: readonly (readonly [key: string, complaint: (wish: ServiceWish) =
         return `h2c is for https whose TLS ends here: a target of ${type === 'https' ? 'passthrough' : type} is host:port`
       if (speaks === 'h2c' && health !== undefined)
         return 'a target of h2c:// is not asked for its health in this version: leave health out'
+      if (speaks === 'h2c' && proxyHeader === true)
+        return 'connections to a target of h2c:// are shared by visitors: leave proxy_protocol out'
       if (speaks === 'https' && (type === 'tcp' || tls === 'passthrough'))
         return `${type === 'tcp' ? 'tcp' : 'passthrough'} carries what visitors send, TLS too: write the target as host:port`
       return undefined

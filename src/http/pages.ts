@@ -24,6 +24,7 @@ export const PAGES = {
   too_many_connections: { status: 429, text: 'there are too many connections to this address' },
   head_too_large: { status: 431, text: "the request's header fields are too large" },
   not_implemented: { status: 501, text: 'this is not done here' },
+  http2_only: { status: 505, text: 'only HTTP/2 is spoken here' },
   bad_version: { status: 505, text: 'only HTTP/1.0 and HTTP/1.1 are spoken here' },
 
   refused: { status: 502, text: `${SERVER} refused the connection` },

@@ -41,14 +41,14 @@ export interface Applicant {
  * more waits here, so many and so long.
  */
 export class TargetSessions implements SweepMember {
-  readonly #dial: () => Duplex
+  readonly #dial: () => Duplex | undefined
   readonly #sessions = new Set<TargetSession>()
   /** When each came. */
   readonly #waiting = new Map<Applicant, number>()
   #closed = false
 
-  /** `dial` begins a connection to the target, which is ours from then on. */
-  constructor(dial: () => Duplex) {
+  /** `dial` begins a connection to the target, which is ours from then on; undefined: there are too many. */
+  constructor(dial: () => Duplex | undefined) {
     this.#dial = dial
   }
 
@@ -119,8 +119,14 @@ export class TargetSessions implements SweepMember {
   #grow(): void {
     if (this.#waiting.size === 0 || this.#closed || this.#sessions.size >= H2C_SESSIONS) return
     for (const each of this.#sessions) if (each.begins) return
+    const socket = this.#dial()
+    if (socket === undefined) {
+      // With a connection at hand there will be a place on it; without one nothing would tell of a later one.
+      if (this.#sessions.size === 0) this.#deny('overloaded')
+      return
+    }
     if (this.#sessions.size === 0) sweep.add(this)
-    this.#sessions.add(new TargetSession(this, this.#dial()))
+    this.#sessions.add(new TargetSession(this, socket))
   }
 
   #deny(problem: Problem): void {

@@ -1,7 +1,7 @@
 /** CAs that are broken, in trouble or hostile: each is told in a sentence and asked again later; what was served stays. */
 import { X509Certificate } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { ChallengeBroker } from '../../src/client/acme/proofs.ts'
+import type { ChallengeBroker } from '../../src/client/challenges.ts'
 import { ACME_LOOK_MS, ACME_NONCE_TRIES, ACME_ORDERS_PER_HOUR, ACME_POLLS } from '../../src/limits.ts'
 import type { State } from '../../src/state/index.ts'
 import { Authority, newKeys, requestOf } from './authority.ts'

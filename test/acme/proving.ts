@@ -5,7 +5,7 @@ import http from 'node:http'
 import net from 'node:net'
 import tls from 'node:tls'
 import { Extension } from '@peculiar/x509'
-import type { ChallengeBroker } from '../../src/client/acme/proofs.ts'
+import type { ChallengeBroker } from '../../src/client/challenges.ts'
 import { Authority } from './authority.ts'
 
 type Challenge = Parameters<ChallengeBroker['offer']>[0]

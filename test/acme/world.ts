@@ -1,7 +1,7 @@
 import { pino } from 'pino'
 import { afterEach } from 'vitest'
-import type { ChallengeBroker } from '../../src/client/acme/proofs.ts'
 import { AcmeSource, type AcmeSourceOptions } from '../../src/client/acme/source.ts'
+import type { ChallengeBroker } from '../../src/client/challenges.ts'
 import { type AcmeSettings, DEFAULT_ACME } from '../../src/config/index.ts'
 import { openState, type State } from '../../src/state/index.ts'
 import { Moments } from '../client/moments.ts'

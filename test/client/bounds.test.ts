@@ -34,7 +34,7 @@ function pair(bounds: Partial<Bounds> = {}) {
     log,
     tally,
     challenges,
-    sourceOf: () => NO_CERTIFICATE,
+    sources: { of: () => NO_CERTIFICATE, about: () => '' },
     bounds: { streams: 100, perService: 100, sockets: 100, dialsPerSecond: 100, dialsBurst: 100, ...bounds },
   })
   const codes = new Map<number, string>()

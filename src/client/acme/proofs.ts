@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import type { AcmeSettings } from '../../config/index.ts'
 import { ACME_REMOVAL_MS } from '../../limits.ts'
+import type { ChallengeBroker } from '../challenges.ts'
 import { AcmeError } from './acme-error.ts'
 import type { Clock } from './clock.ts'
 import type { DnsServer } from './dns/exchange.ts'
@@ -9,21 +10,6 @@ import { type DnsNames, dnsNames } from './dns/names.ts'
 import { shown } from './dns/shown.ts'
 import { type DnsWriter, writerOf } from './dns/writers.ts'
 import { dnsValue } from './jws.ts'
-
-/** Has gateways pass a CA's validation on to this client; src/client/challenges.ts is one. */
-export interface ChallengeBroker {
-  /**
-   * Resolves when at least one gateway passes it on to us, and rejects with a TunnelError otherwise. The function
-   * given takes it back.
-   */
-  offer(challenge: {
-    service: string
-    host: string
-    kind: 'tls-alpn-01' | 'http-01'
-    token: string
-    keyAuthorization: string
-  }): Promise<() => void>
-}
 
 /** What proves to a CA that a host is ours. */
 export interface Proof {

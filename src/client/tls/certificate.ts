@@ -28,4 +28,6 @@ export interface CertificateSource {
   look?(): unknown
   /** Lets go of everything: timers, watches, requests under way. */
   close(): void
+  /** Resolves when `close` has let go of what takes a moment; undefined: nothing does. */
+  readonly ended?: Promise<void>
 }

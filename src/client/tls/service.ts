@@ -4,6 +4,7 @@ import type { TLSSocket } from 'node:tls'
 import type { TunnelError } from '../../errors.ts'
 import type { LocalAnswer } from '../../http/index.ts'
 import type { RequestHead } from '../../http1/index.ts'
+import { type Http2Connection, Http2Front, TargetSessions } from '../../http2/index.ts'
 import { CERTIFICATE_WAIT_MS, CERTIFICATE_WAITING } from '../../limits.ts'
 import type { Stream } from '../../mux/index.ts'
 import { Keep } from '../../net/index.ts'
@@ -13,6 +14,7 @@ import { Patience } from '../patience.ts'
 import type { ClientService, VisitorInfo } from '../services.ts'
 import type { CertificateSource, CertificateState } from './certificate.ts'
 import { TlsEndpoint } from './endpoint.ts'
+import { DecryptedHttp2Visitor } from './http2-site.ts'
 import { type DecryptedService, DecryptedVisitor, type VisitorOfTls } from './site.ts'
 import { TargetPool } from './target-pool.ts'
 
@@ -24,7 +26,9 @@ export interface TlsSurroundings {
   /** Something happened that whoever runs the client should know, said with moderation. */
   warn(key: string, text: string): void
   /** What we answer in the target's place. */
-  local?: ((head: RequestHead, socket: Socket) => LocalAnswer | undefined) | undefined
+  local?:
+    | ((head: RequestHead, socket: TLSSocket, service: ClientService) => LocalAnswer | undefined)
+    | undefined
 }
 
 /** A visitor on its way in: the stream with all that came on it, which is not consumed. */
@@ -51,6 +55,8 @@ export interface Guest {
  */
 export class TlsService implements DecryptedService {
   readonly pool: TargetPool
+  readonly sessions: TargetSessions | undefined
+  readonly #front = new Http2Front()
   #settings: ClientService
   readonly #surroundings: TlsSurroundings
   readonly #endpoint: TlsEndpoint
@@ -60,9 +66,16 @@ export class TlsService implements DecryptedService {
   readonly #waiting = new Patience<TlsGuest>(CERTIFICATE_WAIT_MS, (guest) => this.#unserved(guest))
   #waitingCount = 0
   #ready = false
+  #closed = false
   #expires: number | undefined
 
-  constructor(settings: ClientService, source: CertificateSource, surroundings: TlsSurroundings) {
+  /** `after`: whoever looked after the same certificate before has let go of it. */
+  constructor(
+    settings: ClientService,
+    source: CertificateSource,
+    surroundings: TlsSurroundings,
+    after?: Promise<void>,
+  ) {
     this.#settings = settings
     this.#surroundings = surroundings
     this.#source = source
@@ -70,12 +83,17 @@ export class TlsService implements DecryptedService {
       dial: () => surroundings.dial(this.#settings),
       desync: () => surroundings.count('desync'),
     })
-    this.#endpoint = new TlsEndpoint(settings.name, ['http/1.1'], () =>
+    this.sessions =
+      settings.target.speaks === 'h2c'
+        ? new TargetSessions(() => surroundings.dial(this.#settings))
+        : undefined
+    this.#endpoint = new TlsEndpoint(settings.name, protocolsOf(settings), () =>
       surroundings.count('handshake_failed'),
     )
     source.changed = () => this.#onCertificate()
     this.#onCertificate()
-    source.start()
+    if (after === undefined) source.start()
+    else void after.then(() => this.#closed || source.start())
   }
 
   get settings(): ClientService {
@@ -95,6 +113,7 @@ export class TlsService implements DecryptedService {
   update(settings: ClientService): void {
     const moved = JSON.stringify(this.#settings.target) !== JSON.stringify(settings.target)
     this.#settings = settings
+    // Those at hand end when their requests are over; they are never given to another.
     if (moved) this.pool.close()
     this.#source.look?.()
   }
@@ -112,25 +131,33 @@ export class TlsService implements DecryptedService {
     return guest
   }
 
-  /** Lets nobody in any more. Visitors go on, and take no further request. */
-  close(): void {
+  /** Lets nobody in any more. Visitors go on, and take no further request. Resolves when its certificate is nobody's business any more. */
+  close(): Promise<void> {
+    this.#closed = true
     this.#source.close()
     this.#endpoint.close()
     this.#waiting.close()
     this.pool.close()
+    this.sessions?.close()
     for (const guest of this.#guests) {
       if (guest.waits) this.#unserved(guest)
       else guest.drain()
     }
+    return this.#source.ended ?? Promise.resolve()
   }
 
   // ── For its visitors ──────────────────────────────────────────────────────────────────────────────────
 
-  local(head: RequestHead, socket: Socket): LocalAnswer | undefined {
-    return this.#surroundings.local?.(head, socket)
+  local(head: RequestHead, socket: TLSSocket): LocalAnswer | undefined {
+    return this.#surroundings.local?.(head, socket, this.#settings)
   }
 
-  preface({ address, port, serverName, alpn }: VisitorOfTls): Uint8Array | undefined {
+  /** Takes a connection over on which HTTP/2 was agreed on. */
+  http2(socket: TLSSocket, visitor: VisitorOfTls): Http2Connection {
+    return this.#front.accept(socket, new DecryptedHttp2Visitor(this, socket, visitor))
+  }
+
+  readonly preface = ({ address, port, serverName, alpn }: VisitorOfTls): Uint8Array | undefined => {
     if (!this.#settings.proxyHeader) return undefined
     const source = address === undefined ? undefined : { address, port: port ?? 0 }
     return encodeProxyHeader({ source, tlvs: { authority: serverName, alpn } })
@@ -198,6 +225,12 @@ export class TlsService implements DecryptedService {
   }
 }
 
+/** What is spoken inside TLS. A target that speaks HTTP/2 alone is no server for who does not. */
+function protocolsOf({ serve, target }: ClientService): string[] {
+  if (serve !== undefined) return ['http/1.1']
+  return target.speaks === 'h2c' ? ['h2'] : ['h2', 'http/1.1']
+}
+
 /** One visitor of a service, from its hello on. */
 class TlsGuest implements Guest {
   waits = false
@@ -206,7 +239,7 @@ class TlsGuest implements Guest {
   readonly #arrival: Arrival
   readonly #left: () => void
   #cut: (() => void) | undefined
-  #visitor: DecryptedVisitor | undefined
+  #connection: { drain(): void } | undefined
   /** Came while it waited. */
   readonly #more = new Keep()
   #draining = false
@@ -247,7 +280,7 @@ class TlsGuest implements Guest {
 
   drain(): void {
     this.#draining = true
-    this.#visitor?.connection.drain()
+    this.#connection?.drain()
   }
 
   #secured(socket: TLSSocket): void {
@@ -257,13 +290,17 @@ class TlsGuest implements Guest {
       serve(socket, info)
       return
     }
-    this.#visitor = new DecryptedVisitor(this.#service, socket, {
+    const visitor: VisitorOfTls = {
       address: info.remoteAddress,
       port: info.remotePort,
       serverName: hello.serverName ?? '',
       alpn: hello.alpnBytes,
-    })
-    if (this.#draining) this.#visitor.connection.drain()
+    }
+    this.#connection =
+      socket.alpnProtocol === 'h2'
+        ? this.#service.http2(socket, visitor)
+        : new DecryptedVisitor(this.#service, socket, visitor).connection
+    if (this.#draining) this.#connection.drain()
   }
 
   #end(): void {

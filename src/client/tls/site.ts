@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { DEFAULT_HTTP_LIMITS, type ServiceSettings } from '../../config/index.ts'
 import { TunnelError, UNREACHED_CODES } from '../../errors.ts'
 import {
@@ -17,6 +17,7 @@ import {
   type VisitorFacts,
 } from '../../http/index.ts'
 import type { RequestHead } from '../../http1/index.ts'
+import type { TargetSessions } from '../../http2/index.ts'
 import { KEPT_STREAM_SURE_MS } from '../../limits.ts'
 import type { ClientHello } from '../../protocol/index.ts'
 import { isAmong } from '../hello-gate.ts'
@@ -26,12 +27,14 @@ import type { TargetPool, TargetUpstream } from './target-pool.ts'
 export interface DecryptedService {
   readonly settings: ServiceSettings
   readonly pool: TargetPool
+  /** Of a target that speaks HTTP/2 without TLS: its connections, instead of those of the pool. */
+  readonly sessions: TargetSessions | undefined
   /** Of each answer; undefined: none. */
   readonly transportSecurity: string | undefined
   /** What we answer ourselves; undefined: the target does. */
-  local(head: RequestHead, socket: Socket): LocalAnswer | undefined
+  local(head: RequestHead, socket: TLSSocket): LocalAnswer | undefined
   /** What each new connection to the target begins with, of this visitor; undefined: nothing. */
-  preface(visitor: VisitorOfTls): Uint8Array | undefined
+  readonly preface: (visitor: VisitorOfTls) => Uint8Array | undefined
   count(code: string): void
   /** A target that could not be reached. */
   unreached(error: TunnelError): void
@@ -57,31 +60,34 @@ export class DecryptedVisitor implements HttpSite, UpstreamKeeper {
   readonly #service: DecryptedService
   readonly #visitor: VisitorOfTls
   readonly #facts: VisitorFacts
+  readonly #socket: TLSSocket
   readonly #changes = new ChangesOf()
   #kept: TargetUpstream | undefined
   #upstream: TargetUpstream | undefined
   #repeated = false
 
-  constructor(service: DecryptedService, socket: Socket, visitor: VisitorOfTls) {
-    const address = visitor.address ?? ''
+  constructor(service: DecryptedService, socket: TLSSocket, visitor: VisitorOfTls) {
     this.#service = service
     this.#visitor = visitor
-    this.#facts = { peer: address, address, proto: 'https', trusted: false }
+    this.#facts = factsOf(visitor)
+    this.#socket = socket
     this.connection = new HttpConnection(socket, this)
   }
 
   begin(exchange: Exchange): Refusal | undefined {
-    const { settings, transportSecurity } = this.#service
+    const { sessions, settings, transportSecurity } = this.#service
     const { head } = exchange
     this.#repeated = false
     exchange.transportSecurity = transportSecurity
     if (!isAmong(head.host, settings.hosts)) return { problem: 'misdirected' }
+    // Who names no protocol in its hello speaks this one.
+    if (sessions !== undefined) return { problem: 'http2_only' }
     if (head.bytes.length > this.limits.headBytes) return { problem: 'head_too_large' }
     return undefined
   }
 
   seek(exchange: Exchange): void {
-    const answer = this.#service.local(exchange.head, this.connection.socket)
+    const answer = this.#service.local(exchange.head, this.#socket)
     if (answer === undefined) this.#seek(exchange, exchange.begunAt)
     else exchange.answer(answer)
   }
@@ -89,20 +95,17 @@ export class DecryptedVisitor implements HttpSite, UpstreamKeeper {
   lost(exchange: Exchange, upstream: Upstream, reason: TunnelError): void {
     this.#upstream = undefined
     const { settings } = this.#service
-    const first = upstream.requests === 1
-    if (isUnreached(reason.code)) {
-      this.#service.unreached(reason)
-      exchange.refuse(reason.code)
-      return
-    }
     // One that was used before may have died of age; one that was new died of this request.
     const again =
-      !first && !this.#repeated && exchange.replayable && isRepeatable(exchange.head, settings.retry)
+      upstream.requests > 1 &&
+      !this.#repeated &&
+      exchange.replayable &&
+      isRepeatable(exchange.head, settings.retry)
     if (again) {
       this.#repeated = true
       this.#service.count('retried')
       this.#seek(exchange, performance.now())
-    } else exchange.refuse(reason.code === 'closed' ? 'no_answer' : 'lost')
+    } else exchange.refuse(problemOfLoss(this.#service, reason))
   }
 
   left(): boolean {
@@ -165,10 +168,7 @@ export class DecryptedVisitor implements HttpSite, UpstreamKeeper {
       if (sure) return kept
       pool.put(kept, now)
     }
-    const preface = this.#service.preface(this.#visitor)
-    const shareable = preface === undefined && isPlain(head)
-    const pooled = shareable && !this.#repeated ? pool.take(now) : undefined
-    return pooled ?? pool.dial(shareable, preface)
+    return connectionFor(this.#service, this.#visitor, head, { now, again: this.#repeated })
   }
 
   #giveBack(): void {
@@ -177,6 +177,31 @@ export class DecryptedVisitor implements HttpSite, UpstreamKeeper {
     this.#kept = undefined
     this.#service.pool.put(kept, performance.now())
   }
+}
+
+/** What is said of a visitor to the target. */
+export function factsOf({ address = '' }: VisitorOfTls): VisitorFacts {
+  return { peer: address, address, proto: 'https', trusted: false }
+}
+
+/** A connection to the target for a request, one that waits or a new one; `again`: only that. Undefined: overloaded. */
+export function connectionFor(
+  { pool, preface }: DecryptedService,
+  visitor: VisitorOfTls,
+  head: RequestHead,
+  { now, again }: { now: number; again: boolean },
+): TargetUpstream | undefined {
+  const first = preface(visitor)
+  const shareable = first === undefined && isPlain(head)
+  return (shareable && !again ? pool.take(now) : undefined) ?? pool.dial(shareable, first)
+}
+
+/** What a visitor is told whose request came to nothing, and whoever runs the client with it. */
+export function problemOfLoss(service: DecryptedService, reason: TunnelError): Problem {
+  const { code } = reason
+  if (!isUnreached(code)) return code === 'closed' ? 'no_answer' : 'lost'
+  service.unreached(reason)
+  return code
 }
 
 function isUnreached(code: string): code is (typeof UNREACHED_CODES)[number] {

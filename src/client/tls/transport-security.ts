@@ -60,6 +60,10 @@ export class WithTransportSecurity implements CertificateSource {
     return this.#since === undefined ? undefined : strictTransportSecurity(this.#since, this.#now())
   }
 
+  get ended(): Promise<void> {
+    return this.#source.ended ?? Promise.resolve()
+  }
+
   start(): void {
     this.#source.start()
     void this.#learn()
