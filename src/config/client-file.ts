@@ -23,6 +23,7 @@ import {
   TLS_ENDS_HERE,
 } from './service-settings.ts'
 import { parseTarget } from './target.ts'
+import { type TrustSettings, trustSettings, trustTable } from './trust-settings.ts'
 import { parseDuration, parseIdle, quoted } from './units.ts'
 
 /** A gateway as blindgate.toml names it. */
@@ -36,6 +37,7 @@ export interface GatewayAddress {
 export interface ClientFile {
   gateways: GatewayAddress[]
   services: ServiceSettings[]
+  trust: TrustSettings
   drainMs?: number | undefined
 }
 
@@ -193,6 +195,7 @@ const schema = z.strictObject({
   ),
   gateway: z.array(gatewayTable).optional(),
   service: z.array(serviceTable).optional(),
+  trust: trustTable.optional(),
 })
 
 /** The keys of blindgate.toml with their sentences. */
@@ -200,8 +203,13 @@ export const CLIENT_KEYS = documentedKeys(schema)
 
 /** Reads blindgate.toml. Throws `not_found` and `config_invalid`, with the line. */
 export async function loadClientFile(path: string): Promise<ClientFile> {
-  const { gateway = [], service = [], drain } = await loadFile(path, schema, checkNames)
-  return { gateways: gateway, services: service.map((each) => serviceSettings(wishOf(each))), drainMs: drain }
+  const { gateway = [], service = [], trust, drain } = await loadFile(path, schema, checkNames)
+  return {
+    gateways: gateway,
+    services: service.map((each) => serviceSettings(wishOf(each))),
+    trust: trustSettings(trust),
+    drainMs: drain,
+  }
 }
 
 function wishOf(service: z.infer<typeof serviceTable>): ServiceWish {
