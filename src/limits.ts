@@ -187,6 +187,12 @@ export const HALF_CLOSED_MS = 300_000
 export const SPLICE_WRITE_BYTES = 64 * KiB
 /** Chunks shorter than this are copied together while they wait for a slow socket; views would cost more than bytes. */
 export const SPLICE_COPY_BYTES = 4 * KiB
+/**
+ * Of a target that is talked to as a stream is: bytes read from it and not passed on, and bytes that wait for it. As much
+ * as a first window, so that what an `https` visitor costs where its TLS ends is what it costs in the tunnel.
+ */
+export const SOCKET_STREAM_UNREAD_BYTES = 64 * KiB
+export const SOCKET_STREAM_QUEUE_BYTES = 64 * KiB
 /** Idle `http` visitors are let go; `tcp` ones never unless the service says so. */
 export const HTTP_IDLE_MS = 600_000
 /**
@@ -211,6 +217,21 @@ export const CLIENT_HELLO_BYTES = 16 * KiB
 export const CLIENT_HELLO_RECORDS = 1_024
 /** The ALPN extension, which travels in the PROXY header: all that is registered with IANA fits, and browsers offer two. */
 export const CLIENT_HELLO_ALPN_BYTES = 512
+
+/** Ticket keys of a service of TLS live so long: what was recorded with them is safe from whoever takes the machine later. */
+export const TICKET_KEY_MS = 12 * 3_600_000
+/** And tickets as long at most. */
+export const TICKET_SECONDS = 12 * 3_600
+/** A visitor who comes before there is a certificate waits this long: as for a client that is away. */
+export const CERTIFICATE_WAIT_MS = 10_000
+/** So many per service; each costs a hello, and its stream's window at most. */
+export const CERTIFICATE_WAITING = 256
+/** How often certificate files are looked at: renewed ones have days. */
+export const CERTIFICATE_FILES_MS = 5_000
+/** A PEM file with a chain or a key: chains are 4 to 8 KiB. */
+export const CERTIFICATE_FILE_BYTES = 256 * KiB
+/** A certificate of ours that nobody verifies: Apple's systems refuse more than 825 days. It is made anew at two thirds. */
+export const SELF_SIGNED_DAYS = 397
 
 // ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
 

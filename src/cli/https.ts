@@ -7,27 +7,30 @@ export function addHttps(program: Command): void {
   program
     .command('https')
     .description(
-      "offer a TLS server: visitors reach it on the gateway's tls port by its host, and the gateway cannot read it",
+      "offer a web server by https: visitors reach it on the gateway's tls port by its host, and the gateway cannot read it",
     )
-    .argument('<target>', 'a port of this machine, host:port, [IPv6]:port or unix:/path')
+    .argument('<target>', TARGETS)
     .option('--host <host...>', 'hosts that it answers for, "*." for one label')
-    .option('--tls <mode>', 'passthrough: the target speaks TLS itself, with its own certificate')
+    .option(
+      '--tls <mode>',
+      'passthrough: the target speaks TLS itself, with its own certificate; self-signed: a certificate that visitors cannot verify (default: one by ACME)',
+    )
     .option('--name <service>', 'what it is called; replicas have the same (default: https-PORT)')
     .option('--gateway <addr>', 'which gateway, where several are joined')
     .option('--drain <time>', 'how long visitors may go on after Ctrl-C (default: "30s")')
     .addHelpText(
       'after',
       examples(
-        'blindgate https 8443 --host app.example.com --tls passthrough',
+        'blindgate https 8080 --host app.example.com',
+        'blindgate https h2c://127.0.0.1:50051 --host grpc.example.com',
         'blindgate https nas.lan:443 --host example.com "*.example.com" --tls passthrough',
       ),
     )
-    .action(async (target: string, options: QuickOptions & { tls?: string }, command: Command) => {
-      const { tls, ...rest } = options
-      if (tls !== 'passthrough') {
+    .action(async (target: string, { tls, ...rest }: QuickOptions & { tls?: string }, command: Command) => {
+      if (tls !== undefined && tls !== 'passthrough' && tls !== 'self-signed') {
         throw userError(
           'usage',
-          'not in this version yet: TLS that ends in the client: add --tls passthrough for a target that speaks TLS itself',
+          `--tls: ${JSON.stringify(tls)} is not known: write passthrough or self-signed`,
         )
       }
       if (rest.host === undefined) {
@@ -36,6 +39,9 @@ export function addHttps(program: Command): void {
           '--host is missing: https is found by the host that visitors ask for, as in --host app.example.com',
         )
       }
-      await quick('https', target, rest, globalsOf(command))
+      await quick('https', target, { ...rest, tls }, globalsOf(command))
     })
 }
+
+const TARGETS =
+  'a port of this machine, host:port, [IPv6]:port, unix:/path, https://host:port or h2c://host:port'

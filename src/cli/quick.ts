@@ -10,13 +10,14 @@ export interface QuickOptions {
   host?: string[]
   path?: string
   port?: string
+  tls?: 'passthrough' | 'self-signed' | undefined
 }
 
 /** Offers one service at one gateway, as a quick command. */
 export async function quick(
   type: 'http' | 'https' | 'tcp',
   target: string,
-  { name, gateway, drain, host, path, port }: QuickOptions,
+  { name, gateway, drain, host, path, port, tls }: QuickOptions,
   globals: Globals,
 ): Promise<void> {
   const [config, client] = await Promise.all([import('../config/index.ts'), import('../client/index.ts')])
@@ -28,8 +29,7 @@ export async function quick(
     hosts: host === undefined ? undefined : labelled('usage', '--host', host, parseHosts),
     path: optional('--path', path, parsePath),
     port: optional('--port', port, portNumber),
-    // There is nothing else yet.
-    tls: type === 'https' ? ('passthrough' as const) : undefined,
+    tls,
   }
   const said = optional('--gateway', gateway, (text) => formatAddress(parseRemote(text)))
   const parsed = labelled('usage', 'TARGET', target, parseTarget)

@@ -21,6 +21,7 @@ import { Serving } from './serving.ts'
 import { type ClientStatus, statusOf } from './status.ts'
 import { StatusSocket } from './status-socket.ts'
 import { Tally } from './tally.ts'
+import { certificateSource } from './tls/sources.ts'
 
 export interface ClientOptions {
   identity: Identity
@@ -97,7 +98,11 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#log = log
     this.#gatewayLog = new GatewayLog(log)
     this.#services = servicesByName(options.services, gateways)
-    this.#serving = new Serving({ log, tally: this.#tally })
+    this.#serving = new Serving({
+      log,
+      tally: this.#tally,
+      sourceOf: (service) => certificateSource(service, { state, log }),
+    })
     this.#serving.services = this.#services
     this.#outcomes = new Outcomes(log)
     const random = options.random ?? Math.random

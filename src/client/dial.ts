@@ -1,10 +1,46 @@
-import { connect, type Socket } from 'node:net'
-import type { Target } from '../config/index.ts'
+import { connect, isIP, type Socket } from 'node:net'
+import { connect as tlsConnect } from 'node:tls'
+import type { ServiceSettings } from '../config/index.ts'
+import { pinOf, samePin } from '../identity/index.ts'
 import { socketOptions } from '../net/index.ts'
 
-/** A connection to a target that is being made; the caller owns it. */
-export function dialTarget(target: Target): Socket {
-  return target.kind === 'unix'
-    ? connect({ path: target.path, allowHalfOpen: true })
-    : connect({ host: target.host, port: target.port, ...socketOptions })
+/** What a dial needs of a service. */
+export type Dialled = Pick<ServiceSettings, 'target' | 'targetKey'>
+
+/** A connection to a target that is being made; the caller owns it. What is written waits until the target is the right one. */
+export function dialTarget(service: Dialled): Socket {
+  const { target } = service
+  if (target.kind === 'unix') return connect({ path: target.path, allowHalfOpen: true })
+  const { host, port, speaks } = target
+  return speaks === 'https'
+    ? dialTls(host, port, service.targetKey)
+    : connect({ host, port, ...socketOptions })
+}
+
+/**
+ * Node hands what is written to TLS before it looks at the certificate, and so to whoever answers: it is corked until
+ * that is done.
+ */
+function dialTls(host: string, port: number, key: Dialled['targetKey']): Socket {
+  const socket = tlsConnect({
+    host,
+    port,
+    ...socketOptions,
+    ALPNProtocols: ['http/1.1'],
+    ...(isIP(host) === 0 ? { servername: host } : {}),
+    // Set explicitly, so that nothing in the environment changes it. A pin is checked below, in a certificate's place.
+    rejectUnauthorized: key === undefined,
+  })
+  socket.cork()
+  socket.once('secureConnect', () => {
+    const certificate = socket.getPeerX509Certificate()
+    if (key === undefined || (certificate !== undefined && samePin(pinOf(certificate.publicKey), key)))
+      socket.uncork()
+    else {
+      const error: NodeJS.ErrnoException = new Error('the target shows another key than target_key')
+      error.code = 'WRONG_TARGET_KEY'
+      socket.destroy(error)
+    }
+  })
+  return socket
 }

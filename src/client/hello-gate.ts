@@ -4,7 +4,7 @@
  */
 import { TunnelError } from '../errors.ts'
 import type { Stream, StreamSink } from '../mux/index.ts'
-import { type ClientHello, ClientHelloReader, tlsAlert } from '../protocol/index.ts'
+import { type ClientHello, ClientHelloReader, type TlsAlert, tlsAlert } from '../protocol/index.ts'
 
 /** Synchronous, and exactly one of them, once. */
 export interface HelloEvents {
@@ -16,17 +16,21 @@ export interface HelloEvents {
 
 /** Whether a hello asks for one of a service's hosts: an exact one, or one label before a `*.` pattern's. */
 export function asksFor({ serverName }: ClientHello, hosts: readonly string[]): boolean {
-  if (serverName === undefined) return false
-  if (hosts.includes(serverName)) return true
-  const dot = serverName.indexOf('.')
-  return dot > 0 && hosts.includes(`*${serverName.slice(dot)}`)
+  return serverName !== undefined && isAmong(serverName, hosts)
 }
 
-/** Says that there is no such host, and takes what still comes, to no purpose. The stream is the caller's to see to its end. */
-export function turnAway(stream: Stream): void {
+/** The same of a host in the spelling by which hosts are compared. */
+export function isAmong(host: string, hosts: readonly string[]): boolean {
+  if (hosts.includes(host)) return true
+  const dot = host.indexOf('.')
+  return dot > 0 && hosts.includes(`*${host.slice(dot)}`)
+}
+
+/** Says that there is no such host, or what else is wrong, and takes what still comes, to no purpose. The stream is the caller's to see to its end. */
+export function turnAway(stream: Stream, alert: TlsAlert = 'unrecognized_name'): void {
   stream.sink = DEAF
   stream.consume(stream.unread)
-  stream.write(tlsAlert('unrecognized_name'))
+  stream.write(tlsAlert(alert))
   stream.end()
 }
 

@@ -100,6 +100,7 @@ export class Link implements TunnelHandler, Origin {
   drain(ms: Millis): void {
     this.draining = true
     this.tunnel?.send({ type: 'drain', deadlineMs: ms })
+    this.#serving.drain(this)
   }
 
   /** Drains, and ends with its last visitor, after `ms` at the latest. */
@@ -184,6 +185,7 @@ export class Link implements TunnelHandler, Origin {
     // The gateway keeps the time; this is for one that forgets. The tunnel's socket keeps the process alive.
     this.#deadline = setTimeout(() => this.tunnel?.end(), ms)
     this.#deadline.unref()
+    this.#serving.drain(this)
     this.#owner.leaving(this)
   }
 

@@ -16,7 +16,7 @@ export function probe(
   { signal, timeoutMs = HEALTH_TIMEOUT_MS }: { signal: AbortSignal; timeoutMs?: Millis | undefined },
 ): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const socket = dialTarget(service.target)
+    const socket = dialTarget(service)
     let connected = false
     socket.once('connect', () => {
       connected = true

@@ -79,14 +79,16 @@ export function offersFor(
 }
 
 function offerOf(service: ClientService, generations: Generations): ServiceOffer {
-  const { name, type, hosts, path, port, tls, rewrite, retry } = service
+  const { name, type, hosts, path, port, tls } = service
+  // Of https the gateway sees no request: what is done with one is nobody's business but ours.
+  const { rewrite, retry } = type === 'http' ? service : {}
   return {
     name,
     type,
     ...(hosts.length === 0 ? {} : { hosts }),
     ...(path === undefined ? {} : { path }),
     ...(port === undefined || port === 0 ? {} : { port }),
-    ...(tls === undefined ? {} : { tls }),
+    ...(tls === undefined ? {} : { tls: tls === 'passthrough' ? tls : 'client' }),
     ...(isOneVisitors(service) ? { share: false } : {}),
     // Only streams of http outlive what they were opened for.
     ...(type === 'http' ? { generation: generations.of(service) } : {}),

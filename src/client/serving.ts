@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
 import {
@@ -17,6 +18,7 @@ import {
   duplexOf,
   type IdleMember,
   idleSweep,
+  readyEvent,
   type SpliceResult,
   splice,
 } from '../net/index.ts'
@@ -33,8 +35,10 @@ import { HeaderSink } from './header-sink.ts'
 import { asksFor, readHello, turnAway } from './hello-gate.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
-import { type ClientService, targetText } from './services.ts'
+import { type ClientService, targetText, type VisitorInfo } from './services.ts'
 import type { Tally } from './tally.ts'
+import type { CertificateSource } from './tls/certificate.ts'
+import { endsHere, TlsServices } from './tls/services.ts'
 import { VisitorAddresses } from './visitor-address.ts'
 
 /** Where a visitor's stream came from. */
@@ -62,6 +66,8 @@ export interface Bounds {
 
 export interface ServingOptions {
   log: Logger
+  /** Where the certificates of services come from whose TLS ends here. */
+  sourceOf?: ((service: ClientService) => CertificateSource) | undefined
   tally: Tally
   bounds?: Bounds | undefined
   addresses?: VisitorAddresses | undefined
@@ -74,6 +80,8 @@ interface Visitor {
   service: ClientService | undefined
   /** Resets it, both sides. */
   cut: (reason: TunnelError) => void
+  /** Takes no further request of it; undefined: it has none that could be told apart. */
+  drain: (() => void) | undefined
 }
 
 /**
@@ -84,7 +92,8 @@ interface Visitor {
  * Owns every stream that it accepts, and the sockets to targets.
  */
 export class Serving {
-  services: ReadonlyMap<string, ClientService> = new Map()
+  readonly #tls: TlsServices
+  #services: ReadonlyMap<string, ClientService> = new Map()
   readonly #log: Logger
   readonly #tally: Tally
   readonly #bounds: Bounds
@@ -105,7 +114,7 @@ export class Serving {
   #bytesOut = 0
   #quiet: (() => void) | undefined
 
-  constructor({ log, tally, bounds, addresses }: ServingOptions) {
+  constructor({ log, tally, bounds, addresses, sourceOf = noSource }: ServingOptions) {
     this.#log = log
     this.#tally = tally
     this.#bounds = bounds ?? {
@@ -116,6 +125,33 @@ export class Serving {
       dialsBurst: TARGET_DIALS_BURST,
     }
     this.#addresses = addresses ?? new VisitorAddresses()
+    this.#tls = new TlsServices({
+      sourceOf,
+      dial: (service) => this.#dialFor(service),
+      count: (code) => tally.count(code),
+      warn: (key, text) => this.#warn(key, text),
+    })
+  }
+
+  get services(): ReadonlyMap<string, ClientService> {
+    return this.#services
+  }
+
+  /** Those that are gone or changed let nobody in any more; visitors that they have go on. */
+  set services(services: ReadonlyMap<string, ClientService>) {
+    this.#services = services
+    this.#tls.update(services.values())
+  }
+
+  /** What the certificate of a service waits for; undefined: nothing, or it has none. */
+  trouble(service: string): string | undefined {
+    return this.#tls.get(service)?.trouble
+  }
+
+  /** Takes no further request of visitors, of one tunnel or of all. */
+  drain(origin?: Origin): void {
+    for (const visitor of this.#visitors)
+      if (origin === undefined || visitor.origin === origin) visitor.drain?.()
   }
 
   get active(): number {
@@ -135,7 +171,13 @@ export class Serving {
 
   /** Takes over a stream that a gateway opened. */
   accept(stream: Stream, origin: Origin): void {
-    const visitor: Visitor = { stream, origin, service: undefined, cut: () => stream.reset() }
+    const visitor: Visitor = {
+      stream,
+      origin,
+      service: undefined,
+      cut: () => stream.reset(),
+      drain: undefined,
+    }
     this.#visitors.add(visitor)
     if (origin.draining) this.#refuse(visitor, 'draining')
     else if (this.#visitors.size > this.#bounds.streams) {
@@ -165,6 +207,7 @@ export class Serving {
     }
     this.#openings.close()
     this.#dials.close()
+    this.#tls.close()
   }
 
   // ── The header ────────────────────────────────────────────────────────────────────────────────────────
@@ -199,7 +242,7 @@ export class Serving {
   #serve(visitor: Visitor, header: ProxyHeader, rest: Uint8Array): void {
     const { origin } = visitor
     const name = header.service ?? ''
-    const service = origin.has(name) ? this.services.get(name) : undefined
+    const service = origin.has(name) ? this.#services.get(name) : undefined
     if (origin.draining) return this.#refuse(visitor, 'draining')
     if (service === undefined) {
       this.#warn(
@@ -229,6 +272,7 @@ export class Serving {
         this.#openings.delete(visitor)
         if (visitor.origin.draining) this.#refuse(visitor, 'draining')
         else if (!asksFor(hello, service.hosts)) this.#turnAway(visitor, service, hello)
+        else if (endsHere(service)) this.#handshake(visitor, service, header, hello, first)
         else this.#admit(visitor, service, header, first, hello)
       },
       failed: (reason) => this.#unserved(visitor, reason),
@@ -244,6 +288,51 @@ export class Serving {
     )
     turnAway(visitor.stream)
     this.#finish(visitor, LINGER_MS)
+  }
+
+  /** Its TLS ends here. */
+  #handshake(
+    visitor: Visitor,
+    { name }: ClientService,
+    header: ProxyHeader,
+    hello: ClientHello,
+    first: readonly Uint8Array[],
+  ): void {
+    const service = this.#tls.get(name)
+    if (service === undefined) return this.#refuse(visitor, 'unknown_service')
+    const guest = service.accept({
+      stream: visitor.stream,
+      first,
+      hello,
+      info: this.#infoOf(visitor, header, name),
+      closed: () => this.#finish(visitor),
+    })
+    visitor.cut = () => guest.cut()
+    visitor.drain = () => guest.drain()
+  }
+
+  #infoOf({ origin }: Visitor, header: ProxyHeader, service: string): VisitorInfo {
+    const { address: remoteAddress, port: remotePort } = this.#addresses.of(header) ?? {}
+    return { remoteAddress, remotePort, service, gateway: origin.gateway }
+  }
+
+  /** A connection to a target, of a service whose visitors share them; undefined: there are too many. */
+  #dialFor(service: ClientService): Socket | undefined {
+    const { name } = service
+    if (this.#sockets >= this.#bounds.sockets) {
+      this.#warn(name, `service "${name}" is overloaded: ${this.#sockets} connections to targets`)
+      return undefined
+    }
+    if (!this.#mayDial(service)) {
+      this.#warn(name, `service "${name}" is dialled too often: some visitors are sent away`)
+      return undefined
+    }
+    const socket = dialTarget(service)
+    this.#sockets += 1
+    socket.once('close', () => {
+      this.#sockets -= 1
+    })
+    return socket
   }
 
   /** `first` is what the visitor has sent, and not consumed. */
@@ -283,7 +372,7 @@ export class Serving {
     first: readonly Uint8Array[],
     hello: ClientHello | undefined,
   ): void {
-    const socket = dialTarget(service.target)
+    const socket = dialTarget(service)
     // Ours alone: what the gateway wrote stays here. It waits in the socket until there is a connection.
     if (service.proxyHeader) {
       const tlvs: ProxyTlvs | undefined = hello && { authority: hello.serverName, alpn: hello.alpnBytes }
@@ -292,7 +381,7 @@ export class Serving {
     let connected = false
     this.#sockets += 1
     this.#dials.add(visitor)
-    socket.once('connect', () => {
+    socket.once(readyEvent(socket), () => {
       connected = true
       this.#dials.delete(visitor)
     })
@@ -335,14 +424,15 @@ export class Serving {
     chunks: readonly Uint8Array[],
   ): void {
     const first = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)
-    const { address: remoteAddress, port: remotePort } = this.#addresses.of(header) ?? {}
+    const info = this.#infoOf(visitor, header, service.name)
+    const { remoteAddress, remotePort } = info
     const duplex = duplexOf(visitor.stream, { remoteAddress, remotePort, first })
     visitor.cut = () => duplex.resetAndDestroy()
     duplex.once('close', () => this.#finish(visitor))
     // The owner's own listeners come on top; without any, a visitor's reset must not end the process.
     duplex.on('error', ({ message }) => this.#log.debug({ service: service.name }, message))
     try {
-      serve(duplex, { remoteAddress, remotePort, service: service.name, gateway: visitor.origin.gateway })
+      serve(duplex, info)
     } catch (error) {
       this.#log.error({ err: error, service: service.name }, `service "${service.name}" threw at a visitor`)
       duplex.resetAndDestroy()
@@ -419,6 +509,14 @@ export class Serving {
     const times = this.#failures.note(key, performance.now())
     if (times !== undefined) this.#log.warn(times === 1 ? text : `${text} (${times} times)`)
   }
+}
+
+/** For a client that has no service of that kind. */
+function noSource({ name }: ClientService): CertificateSource {
+  throw new TunnelError('internal', {
+    scope: 'process',
+    detail: `service "${name}" has no source of certificates`,
+  })
 }
 
 function isUnreached(code: string): code is UnreachedCode {

@@ -1,10 +1,8 @@
-import type { ErrorCode } from '../errors.ts'
-
 /** How often each error happened. Codes are from our own table, so it stays small. */
 export class Tally {
-  readonly #counts = new Map<ErrorCode, number>()
+  readonly #counts = new Map<string, number>()
 
-  count(code: ErrorCode): void {
+  count(code: string): void {
     this.#counts.set(code, (this.#counts.get(code) ?? 0) + 1)
   }
 

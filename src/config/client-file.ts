@@ -1,3 +1,4 @@
+import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { userError } from '../errors.ts'
 import { DRAIN_MS_MAX, REWRITE_HEADERS } from '../limits.ts'
@@ -15,13 +16,7 @@ import {
 import { nearest } from './nearest.ts'
 import { parseKey, parseLabel } from './patterns.ts'
 import { attempt, documentedKeys, key, requiredKey, textAs } from './schema.ts'
-import {
-  misfitOf,
-  type ServiceSettings,
-  type ServiceWish,
-  serviceSettings,
-  TLS_ENDS_HERE,
-} from './service-settings.ts'
+import { misfitOf, type ServiceSettings, type ServiceWish, serviceSettings } from './service-settings.ts'
 import { parseTarget } from './target.ts'
 import { type TrustSettings, trustSettings, trustTable } from './trust-settings.ts'
 import { parseDuration, parseIdle, quoted } from './units.ts'
@@ -58,14 +53,6 @@ const type = z.enum(SERVICE_TYPES).superRefine((type, context) => {
   const message = `not in this version yet: type "${type}": offer "http", "https" or "tcp"`
   context.addIssue({ code: 'custom', message, params: { whole: true } })
 })
-
-const tls = z
-  .string()
-  .superRefine((tls, context) => {
-    if (tls !== 'passthrough')
-      context.addIssue({ code: 'custom', message: TLS_ENDS_HERE, params: { whole: true } })
-  })
-  .transform(() => 'passthrough' as const)
 
 const port = z.int().superRefine((port, context) => {
   if (port >= 1 && port <= 65_535) return
@@ -126,9 +113,20 @@ const serviceTable = z.strictObject({
     '["app.example.com"]',
   ),
   tls: key(
-    tls,
-    'https: "passthrough": the target speaks TLS itself, and neither gateway nor client can read it. Needed by https: there is nothing else in this version.',
-    '"passthrough"',
+    z.enum(['passthrough', 'self-signed']),
+    'https: "passthrough": the target speaks TLS itself, and neither gateway nor client can read it. "self-signed": TLS ends in the client, with a certificate that no visitor can verify. When left out TLS ends in the client, with a certificate by ACME or of `cert`.',
+    '"self-signed"',
+  ),
+  cert: key(
+    z.string(),
+    'https: a PEM file with the certificate for its hosts, and its chain behind it. Read again when it changes.',
+    '"/etc/ssl/app.pem"',
+  ),
+  key: key(z.string(), "https: the PEM file with the certificate's private key.", '"/etc/ssl/app.key"'),
+  hsts: key(
+    z.boolean(),
+    'https: tell browsers to use nothing but https for its hosts (RFC 6797); only done for certificates by ACME, for a day at first and for a year after 7 days.',
+    'false',
   ),
   path: key(
     textAs(parsePath),
@@ -142,8 +140,13 @@ const serviceTable = z.strictObject({
   ),
   target: requiredKey(
     textAs(parseTarget),
-    'The private server: a port of this machine, host:port, [IPv6]:port or unix:/path.',
+    'The private server: a port of this machine, host:port, [IPv6]:port or unix:/path. "https://host:port": it speaks TLS itself, and its certificate is verified. "h2c://host:port": it speaks HTTP/2 without TLS, as gRPC servers do; https only.',
     '"127.0.0.1:8080"',
+  ),
+  target_key: key(
+    textAs(parseKey),
+    'The key that a target of "https://…" must show, SHA-256 of its public key, instead of a certificate that is valid for its name.',
+    '"sha256:…"',
   ),
   strip_path: key(
     z.boolean(),
@@ -152,22 +155,22 @@ const serviceTable = z.strictObject({
   ),
   host_header: key(
     textAs(parseHostHeader),
-    'http: what the target gets as Host, instead of the visitor\'s; needs `host`, without "*".',
+    'http and https: what the target gets as Host, instead of the visitor\'s; needs `host`, without "*".',
     '"intern.local"',
   ),
   add_headers: key(
     headers,
-    "http: headers that each request to the target gets; a visitor's own of these names are dropped.",
+    "http and https: headers that each request to the target gets; a visitor's own of these names are dropped.",
     '{ "X-From" = "blindgate" }',
   ),
   health: key(
     textAs(parseHealthPath),
-    'http: asked of the target every 5 s. After 3 questions in a row without a 2xx or 3xx visitors go to other replicas, or wait; after 2 answers they come again.',
+    'http and https: asked of the target every 5 s. After 3 questions in a row without a 2xx or 3xx visitors go to other replicas, or wait; after 2 answers they come again.',
     '"/healthz"',
   ),
   retry: key(
     z.enum(['idempotent']),
-    'http: "idempotent" lets the gateway repeat PUT and DELETE after a broken connection too, as it does GET, HEAD and OPTIONS.',
+    'http and https: "idempotent" lets the gateway (for https: the client) repeat PUT and DELETE after a broken connection too, as it does GET, HEAD and OPTIONS.',
     '"idempotent"',
   ),
   gateway: key(
@@ -204,12 +207,14 @@ export const CLIENT_KEYS = documentedKeys(schema)
 /** Reads blindgate.toml. Throws `not_found` and `config_invalid`, with the line. */
 export async function loadClientFile(path: string): Promise<ClientFile> {
   const { gateway = [], service = [], trust, drain } = await loadFile(path, schema, checkNames)
-  return {
-    gateways: gateway,
-    services: service.map((each) => serviceSettings(wishOf(each))),
-    trust: trustSettings(trust),
-    drainMs: drain,
-  }
+  const folder = dirname(path)
+  const at = (file: string): string => resolve(folder, file)
+  const services = service.map((each) => {
+    const made = serviceSettings(wishOf(each))
+    const { files } = made
+    return files === undefined ? made : { ...made, files: { cert: at(files.cert), key: at(files.key) } }
+  })
+  return { gateways: gateway, services, trust: trustSettings(trust), drainMs: drain }
 }
 
 function wishOf(service: z.infer<typeof serviceTable>): ServiceWish {
@@ -219,6 +224,10 @@ function wishOf(service: z.infer<typeof serviceTable>): ServiceWish {
     type,
     hosts: host,
     tls,
+    cert: service.cert,
+    key: service.key,
+    hsts: service.hsts,
+    targetKey: service.target_key,
     path,
     health,
     hostHeader: service.host_header,

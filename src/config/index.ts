@@ -21,7 +21,13 @@ export {
 export { parseHosts, parsePath } from './http-texts.ts'
 export { type PortRange, parseHostPattern, parseLabel, parsePortRange } from './patterns.ts'
 export type { DocumentedKey } from './schema.ts'
-export { type ServiceSettings, type ServiceWish, serviceSettings } from './service-settings.ts'
+export {
+  type CertificateFiles,
+  type ServiceSettings,
+  type ServiceWish,
+  serviceSettings,
+  type TlsMode,
+} from './service-settings.ts'
 export { drainSetting, type Environment, flagOrVariable, labelled } from './sources.ts'
 export { parseTarget, serviceNameOf, type Target } from './target.ts'
 export { DEFAULT_TRUST, type ProbeProxy, type TrustSettings } from './trust-settings.ts'

@@ -13,8 +13,14 @@ export interface ServiceSettings {
   hosts: string[]
   /** http: visitors' paths begin with it; undefined: all. */
   path?: string | undefined
-  /** https: who ends TLS: the target. */
-  tls?: 'passthrough' | undefined
+  /** https: who ends TLS. `passthrough`: the target; otherwise the client, with a certificate by ACME, of files, or its own. */
+  tls?: TlsMode | undefined
+  /** https that ends here: where its certificate and key are kept by somebody else. */
+  files?: CertificateFiles | undefined
+  /** https that ends here, with a certificate by ACME: browsers are told to use nothing but https. */
+  hsts?: boolean | undefined
+  /** For a target that speaks TLS: the key that it must show; undefined: a certificate that is valid for its name. */
+  targetKey?: `sha256:${string}` | undefined
   /** http: a GET of this at the target tells whether it works; undefined: it is not asked. */
   health?: string | undefined
   /** http: what the gateway changes in each request. */
@@ -32,6 +38,14 @@ export interface ServiceSettings {
   proxyHeader: boolean
 }
 
+export type TlsMode = 'passthrough' | 'acme' | 'files' | 'self-signed'
+
+/** Paths of PEM files; the certificate's begins with the leaf. */
+export interface CertificateFiles {
+  cert: string
+  key: string
+}
+
 export interface Rewrite {
   /** Instead of the visitor's Host. */
   host?: string | undefined
@@ -47,7 +61,11 @@ export interface ServiceWish {
   type: 'http' | 'https' | 'tcp'
   hosts?: string[] | undefined
   path?: string | undefined
-  tls?: 'passthrough' | undefined
+  tls?: 'passthrough' | 'self-signed' | undefined
+  cert?: string | undefined
+  key?: string | undefined
+  hsts?: boolean | undefined
+  targetKey?: `sha256:${string}` | undefined
   health?: string | undefined
   hostHeader?: string | undefined
   addHeaders?: [name: string, value: string][] | undefined
@@ -70,7 +88,7 @@ export interface Misfit {
 export function serviceSettings(wish: ServiceWish): ServiceSettings {
   const misfit = misfitOf(wish)
   if (misfit !== undefined) throw misfit.error
-  const { type, hosts = [], tls, health, retry, port, target, gateways } = wish
+  const { type, hosts = [], health, retry, port, target, targetKey, gateways } = wish
   // All paths begin with it: it says nothing, and a replica that leaves it out has the same route.
   const path = wish.path === '/' ? undefined : wish.path
   return {
@@ -78,7 +96,10 @@ export function serviceSettings(wish: ServiceWish): ServiceSettings {
     type,
     hosts,
     path,
-    tls,
+    tls: tlsOf(wish),
+    files: filesOf(wish),
+    hsts: wish.hsts,
+    targetKey,
     health,
     rewrite: rewriteOf(wish, path),
     retry,
@@ -104,26 +125,34 @@ export function misfitOf(wish: ServiceWish): Misfit | undefined {
   return undefined
 }
 
-/** What this version has not, wherever it is asked for. */
-export const TLS_ENDS_HERE =
-  'not in this version yet: TLS that ends in the client: write tls = "passthrough" for a target that speaks TLS itself'
+function filesOf({ cert, key }: ServiceWish): CertificateFiles | undefined {
+  return cert === undefined || key === undefined ? undefined : { cert, key }
+}
+
+function tlsOf(wish: ServiceWish): TlsMode | undefined {
+  if (wish.type !== 'https') return undefined
+  return wish.tls ?? (filesOf(wish) === undefined ? 'acme' : 'files')
+}
 
 /** The key of a file, its value in a wish, and the types that have it. */
 const KEYS_OF = [
   ['host', 'hosts', ['http', 'https']],
   ['path', 'path', ['http']],
-  ['health', 'health', ['http']],
-  ['host_header', 'hostHeader', ['http']],
-  ['add_headers', 'addHeaders', ['http']],
+  ['health', 'health', ['http', 'https']],
+  ['host_header', 'hostHeader', ['http', 'https']],
+  ['add_headers', 'addHeaders', ['http', 'https']],
   ['strip_path', 'stripPath', ['http']],
-  ['retry', 'retry', ['http']],
+  ['retry', 'retry', ['http', 'https']],
   ['tls', 'tls', ['https']],
+  ['cert', 'cert', ['https']],
+  ['key', 'key', ['https']],
+  ['hsts', 'hsts', ['https']],
 ] as const satisfies readonly (readonly [string, keyof ServiceWish, readonly ServiceWish['type'][]])[]
 
 /** Why a type has not what others have. */
 const WITHOUT = {
   http: 'its visitors come without TLS',
-  https: 'https is carried as it is, and nobody on the way can read it',
+  https: 'https is found by its host alone, and nobody on the way can read more',
   tcp: 'tcp is carried as it is, to a port of its own',
 } as const satisfies Record<ServiceWish['type'], string>
 
@@ -146,7 +175,46 @@ const MISFITS: readonly (readonly [key: string, complaint: (wish: ServiceWish) =
         ? `${type} has no port of its own, visitors use the gateway's: leave port out, or offer tcp`
         : undefined,
   ],
-  ['type', ({ type, tls }) => (type === 'https' && tls === undefined ? TLS_ENDS_HERE : undefined)],
+  [
+    'tls',
+    ({ tls, cert, key }) =>
+      tls !== undefined && (cert !== undefined || key !== undefined)
+        ? `tls = "${tls}" needs no files: leave cert and key out, or leave tls out`
+        : undefined,
+  ],
+  ...(['cert', 'key'] as const).map(
+    (one) =>
+      [
+        one,
+        (wish: ServiceWish) =>
+          wish[one] !== undefined && (wish.cert === undefined || wish.key === undefined)
+            ? `${one} stands alone: give both, the certificate with its chain and its private key`
+            : undefined,
+      ] as const,
+  ),
+  ...(['health', 'hostHeader', 'addHeaders', 'retry', 'hsts'] as const).map(
+    (field) =>
+      [
+        KEYS_OF.find(([, one]) => one === field)?.[0] ?? field,
+        (wish: ServiceWish) =>
+          wish.tls === 'passthrough' && wish[field] !== undefined
+            ? 'with tls = "passthrough" nobody on the way can read or change anything: leave it out'
+            : undefined,
+      ] as const,
+  ),
+  [
+    'target',
+    ({ type, tls, target, targetKey }) => {
+      const { speaks } = target
+      if (targetKey !== undefined && speaks !== 'https')
+        return 'target_key is the key of a target that speaks TLS: write target = "https://…", or leave target_key out'
+      if (speaks === 'h2c' && (type !== 'https' || tls === 'passthrough'))
+        return `h2c is for https whose TLS ends here: a target of ${type === 'https' ? 'passthrough' : type} is host:port`
+      if (speaks === 'https' && (type === 'tcp' || tls === 'passthrough'))
+        return `${type === 'tcp' ? 'tcp' : 'passthrough'} carries what visitors send, TLS too: write the target as host:port`
+      return undefined
+    },
+  ],
   [
     'type',
     ({ type, hosts = [] }) =>

@@ -5,19 +5,26 @@ import type { ServiceType } from '../protocol/index.ts'
 import { formatAddress, parseAddress } from './address.ts'
 import { quoted } from './units.ts'
 
-/** The private server. `text` is how it is shown: `127.0.0.1:8080`, `[::1]:80`, `unix:/run/app.sock`. */
+/**
+ * The private server. `text` is how it is shown: `127.0.0.1:8080`, `[::1]:80`, `unix:/run/app.sock`, `https://nas.lan:443`.
+ * `speaks`: more than bytes as they come: TLS around them, or HTTP/2 without TLS.
+ */
 export type Target =
-  | { kind: 'tcp'; host: string; port: number; text: string }
-  | { kind: 'unix'; path: string; text: string }
+  | { kind: 'tcp'; host: string; port: number; speaks?: 'https' | 'h2c' | undefined; text: string }
+  | { kind: 'unix'; path: string; speaks?: undefined; text: string }
 
 const UNIX = 'unix:'
+const SCHEME = /^(https|h2c):\/\//
 
-/** `8080` (on 127.0.0.1), `host:port`, `[::1]:80`, `unix:/path`. Throws `config_invalid`. */
+/** `8080` (on 127.0.0.1), `host:port`, `[::1]:80`, `unix:/path`, `https://` or `h2c://` before the first three. Throws `config_invalid`. */
 export function parseTarget(text: string): Target {
   if (text.startsWith(UNIX)) return unixTarget(text)
-  const { host = '127.0.0.1', port } = addressOf(text)
+  const speaks = SCHEME.exec(text)?.[1] as 'https' | 'h2c' | undefined
+  const { host = '127.0.0.1', port } = addressOf(speaks === undefined ? text : withPort(text, speaks))
   if (port === 0) throw userError('config_invalid', `target ${quoted(text)}: nobody listens on port 0`)
-  return { kind: 'tcp', host, port, text: formatAddress({ host, port }) }
+  const address = formatAddress({ host, port })
+  if (speaks === undefined) return { kind: 'tcp', host, port, text: address }
+  return { kind: 'tcp', host, port, speaks, text: `${speaks}://${address}` }
 }
 
 /**
@@ -33,6 +40,12 @@ export function serviceNameOf(type: ServiceType, target: Target): string | undef
     .slice(0, 63)
     .replace(/^-+|-+$/g, '')
   return label === '' ? undefined : label
+}
+
+/** What stands behind the scheme; of https the port may be left out, as everywhere. */
+function withPort(text: string, speaks: 'https' | 'h2c'): string {
+  const rest = text.slice(speaks.length + 3).replace(/\/$/, '')
+  return speaks === 'https' && !/:\d+$|^\d+$/.test(rest) ? `${rest}:443` : rest
 }
 
 function unixTarget(text: string): Target {
@@ -60,7 +73,7 @@ function addressOf(text: string) {
     if (!(error instanceof TunnelError) || text.includes('://')) throw error
     throw userError(
       'config_invalid',
-      `${quoted(text)} is not a target: write a port, host:port, [IPv6]:port or unix:/path`,
+      `${quoted(text)} is not a target: write a port, host:port, [IPv6]:port, unix:/path, https://host:port or h2c://host:port`,
     )
   }
 }

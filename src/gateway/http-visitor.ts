@@ -2,11 +2,14 @@ import { randomFillSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { TunnelError, type UnreachedCode } from '../errors.ts'
 import {
+  ChangesOf,
   type Exchange,
   type ExchangeLimits,
   HttpConnection,
   type HttpSite,
   isPlain,
+  isRepeatable,
+  isSafe,
   type Problem,
   type Refusal,
   type Upstream,
@@ -21,7 +24,6 @@ import { encodeProxyHeader } from '../protocol/index.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { Guest, HttpLobby } from './lobby.ts'
 import type { Seat } from './rate.ts'
-import { ChangesOf } from './request-changes.ts'
 import type { Route } from './route.ts'
 import type { Replica } from './routes.ts'
 import { ServiceStream, type StreamHolder } from './service-stream.ts'
@@ -187,7 +189,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const again =
       !this.#repeated &&
       exchange.replayable &&
-      isRepeatable(exchange, stream) &&
+      isRepeatable(exchange.head, stream.offer.retry) &&
       this.#traffic?.mayRetry(now) === true
     if (!again) {
       exchange.refuse(this.#problem)
@@ -280,7 +282,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
 
   /** Who sends no more may have gone: what may be done only once is not kept to be done for nobody. */
   #mayWait({ head }: Exchange): boolean {
-    return !this.connection.halfClosed || SAFE.has(head.method) || this.#lobby.routes.usable(this.route)
+    return !this.connection.halfClosed || isSafe(head) || this.#lobby.routes.usable(this.route)
   }
 
   /** Its last stream, if that leads where this request goes. */
@@ -292,7 +294,10 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const replica = this.#lobby.routes.replicaOf(this.route, kept.replica)
     if (replica === undefined || !kept.client.usable || !kept.fits(replica)) return false
     // A target closes connections that rest. What cannot be repeated does not go where it may be lost to that.
-    const sure = kept.personal || isRepeatable(exchange, kept) || now - kept.idleSince < KEPT_STREAM_SURE_MS
+    const sure =
+      kept.personal ||
+      isRepeatable(exchange.head, kept.offer.retry) ||
+      now - kept.idleSince < KEPT_STREAM_SURE_MS
     if (!sure) return false
     // What the last answer may owe still would be taken for the one to this request, and that for the next visitor's.
     if (now - kept.idleSince < kept.silenceMs) kept.shareable = false
@@ -390,11 +395,3 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
 }
 
 const AMBIGUOUS = 'its path can be read in more than one way, and this host has services by path'
-
-const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
-
-/** May be sent again although it may have run (RFC 9110, 9.2). */
-function isRepeatable({ head }: Exchange, { offer }: ServiceStream): boolean {
-  return head.upgrade === undefined && (offer.retry === 'idempotent' ? IDEMPOTENT : SAFE).has(head.method)
-}

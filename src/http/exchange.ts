@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import type { TunnelError } from '../errors.ts'
 import {
   type Body,
@@ -16,6 +17,13 @@ import { Keep } from '../net/index.ts'
 import { PAGES, type Problem, page, problemOf } from './pages.ts'
 import type { ExchangeLimits, HttpSite, Meter } from './site.ts'
 import type { Upstream, UpstreamUser } from './upstream.ts'
+
+/** An answer of the site's own. `type` is its Content-Type. */
+export interface LocalAnswer {
+  readonly status: number
+  readonly type: string
+  readonly body: string
+}
 
 /** What an exchange asks of the connection that it came by. */
 export interface ExchangeHost {
@@ -56,6 +64,8 @@ export class Exchange implements UpstreamUser {
   /** Set by the site in `begin`. */
   limits: ExchangeLimits
   meter: Meter | undefined
+  /** Strict-Transport-Security of the answer, where the target says none. Set by the site in `begin`. */
+  transportSecurity: string | undefined
   /** Bytes of the request and of the answer, heads too, as they go to the stream and to the visitor. */
   bytesIn = 0
   bytesOut = 0
@@ -227,18 +237,40 @@ export class Exchange implements UpstreamUser {
     if (this.#answered || this.status !== 0) return
     const { head, requestId } = this
     this.problem = problem
-    this.#close ||= !this.#requestDone || head.close || this.#host.closing || this.#host.halfClosed
     const bytes = page({
       problem,
       requestId,
       detail: options.detail,
       accept: fieldText(head.bytes, Field.accept),
       head: head.method === 'HEAD',
-      close: this.#close,
+      close: this.#closesBehind(),
       retryAfter: options.retryAfter,
       location: options.location,
     })
-    this.status = PAGES[problem].status
+    this.#reply(PAGES[problem].status, bytes)
+  }
+
+  /** Answers in the target's place, with what the site has to say. For one whose answer has not begun. */
+  answer({ status, type, body }: LocalAnswer): void {
+    if (this.#answered || this.status !== 0) return
+    const lines = [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
+      `Content-Type: ${type}`,
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      'Cache-Control: no-store',
+      ...(this.#closesBehind() ? ['Connection: close'] : []),
+    ]
+    const head = `${lines.join('\r\n')}\r\n\r\n`
+    this.#reply(status, Buffer.from(this.head.method === 'HEAD' ? head : head + body))
+  }
+
+  #closesBehind(): boolean {
+    this.#close ||= !this.#requestDone || this.head.close || this.#host.closing || this.#host.halfClosed
+    return this.#close
+  }
+
+  #reply(status: number, bytes: Uint8Array): void {
+    this.status = status
     this.firstByteAt = performance.now()
     this.#out(bytes)
     this.#finish()
@@ -292,7 +324,13 @@ export class Exchange implements UpstreamUser {
       // What follows such a request is not known to be another one.
       head.upgrade !== undefined ||
       (!this.#requestDone && (response.close || this.unasked))
-    this.#out(writeResponse(response, { close: this.#close, dechunked: head.version === '1.0' }))
+    this.#out(
+      writeResponse(response, {
+        close: this.#close,
+        dechunked: head.version === '1.0',
+        transportSecurity: this.transportSecurity,
+      }),
+    )
   }
 
   deliver(piece: Uint8Array): void {

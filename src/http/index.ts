@@ -4,8 +4,9 @@
  * what is tried again: that is for the `HttpSite` it is given. It knows nothing of routes, tunnels or services.
  */
 export { HttpConnection } from './connection.ts'
-export type { Exchange } from './exchange.ts'
+export type { Exchange, LocalAnswer } from './exchange.ts'
 export { forwardingFields, type VisitorFacts } from './forwarding.ts'
 export { PAGES, type Problem } from './pages.ts'
+export { type Asked, ChangesOf, type Rewritten } from './request-changes.ts'
 export type { ExchangeLimits, HttpSite, Meter, Refusal } from './site.ts'
-export { isPlain, Upstream, type UpstreamKeeper } from './upstream.ts'
+export { isPlain, isRepeatable, isSafe, Upstream, type UpstreamKeeper } from './upstream.ts'

@@ -286,5 +286,18 @@ export function isPlain(head: RequestHead): boolean {
   )
 }
 
+const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
+
+/** A request that changes nothing (RFC 9110, 9.2.1). */
+export function isSafe({ method }: RequestHead): boolean {
+  return SAFE.has(method)
+}
+
+/** A request that may be sent again although it may have run (RFC 9110, 9.2), as its service has it. */
+export function isRepeatable(head: RequestHead, retry: string | undefined): boolean {
+  return head.upgrade === undefined && (retry === 'idempotent' ? IDEMPOTENT : SAFE).has(head.method)
+}
+
 /** Pieces of one call. */
 const pieces: Uint8Array[] = []

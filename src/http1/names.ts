@@ -31,6 +31,8 @@ export const Field = {
   trailer: 20,
   /** A name of these that was written with `_` or the like, and that some target may take for the real one: never passed on. */
   disguised: 21,
+  /** Of a response: that its host is to be asked by https alone. */
+  transportSecurity: 22,
 } as const
 export type FieldId = (typeof Field)[keyof typeof Field]
 
@@ -60,6 +62,7 @@ const KNOWN: Readonly<Record<string, FieldId>> = {
   referer: Field.referer,
   'user-agent': Field.userAgent,
   trailer: Field.trailer,
+  'strict-transport-security': Field.transportSecurity,
 }
 
 interface Known {
@@ -67,7 +70,7 @@ interface Known {
   readonly id: FieldId
 }
 
-const LONGEST = 19
+const LONGEST = 25
 const NONE: readonly Known[] = []
 /** By length and first letter: most names of a head meet none of these, and the others one. */
 const known: (readonly Known[])[] = Array.from({ length: (LONGEST + 1) * 32 }, () => NONE)

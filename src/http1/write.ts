@@ -111,6 +111,8 @@ export interface ResponseChanges {
   readonly close: boolean
   /** A chunked body is passed on without its chunks: for an HTTP/1.0 visitor. */
   readonly dechunked?: boolean | undefined
+  /** The value of a Strict-Transport-Security field (RFC 6797), unless the target says one itself. */
+  readonly transportSecurity?: string | undefined
 }
 
 /**
@@ -123,7 +125,9 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
   const unframed = status < 200 || status === 204
   // An interim response says nothing of the connection: to some readers nothing may follow one that closes.
   const close = changes.close && !head.interim
-  let changed = close || head.upgrade !== undefined || head.version !== '1.1'
+  const { transportSecurity } = changes
+  let secured = transportSecurity === undefined || head.interim
+  let changed = close || !secured || head.upgrade !== undefined || head.version !== '1.1'
   for (let field = 0; field < scanner.count && !changed; field++) {
     const id = scanner.id(field)
     changed =
@@ -134,13 +138,17 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
   if (!changed) return bytes
 
   // The protocol may be the one that was asked for, and not in these bytes.
-  const out = new Run(bytes, scanner.end + 128 + (head.upgrade?.length ?? 0))
+  const out = new Run(
+    bytes,
+    scanner.end + 128 + (head.upgrade?.length ?? 0) + (transportSecurity?.length ?? 0),
+  )
   if (head.version === '1.1') out.from(scanner.lineStart)
   else {
     out.text('HTTP/1.1')
     out.from(scanner.lineStart + 8)
   }
   for (let field = 0; field < scanner.count; field++) {
+    if (scanner.id(field) === Field.transportSecurity) secured = true
     if (
       dropsResponse(scanner.id(field), unframed) ||
       (head.nominated.length > 0 && isNamed(bytes, scanner, field, head.nominated, undefined))
@@ -153,7 +161,8 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
   const framing = head.framing === 'chunked' && changes.dechunked !== true ? CHUNKED : ''
   const connection =
     head.upgrade !== undefined ? upgradeLines(head.upgrade) : close ? 'Connection: close\r\n' : ''
-  out.text(`${framing}${connection}`)
+  const security = secured ? '' : `Strict-Transport-Security: ${transportSecurity}\r\n`
+  out.text(`${framing}${connection}${security}`)
   out.add(CRLF)
   return out.done()
 }

@@ -188,7 +188,7 @@ export class StreamDuplex extends Duplex {
  * A stream whose owner has gone, its end on the way behind all that was written. What still comes is taken
  * and dropped, so that the peer can finish; one that goes on is reset, once the answer has left.
  */
-function linger(stream: Stream): void {
+export function linger(stream: Stream): void {
   if (stream.closed) return
   stream.consume(stream.unread)
   if (stream.closed) return

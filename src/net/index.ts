@@ -12,6 +12,8 @@ export {
   ownAddresses,
   plainAddress,
 } from './address.ts'
+export { Backlog } from './backlog.ts'
+export { connectionError } from './connection-error.ts'
 export {
   descriptorLimit,
   descriptorsForVisitors,
@@ -19,11 +21,13 @@ export {
   socketOptions,
   visitorServerOptions,
 } from './descriptors.ts'
-export { type DuplexInfo, duplexOf, type StreamDuplex } from './duplex.ts'
+export { type DuplexInfo, duplexOf, linger, type StreamDuplex } from './duplex.ts'
 export { HeldSocket, type HeldSocketOptions } from './held.ts'
 export { type IdleMember, IdleSweep, idleSweep } from './idle.ts'
 export { Keep } from './keep.ts'
 export { closeServer, type ListenAddress, listenOn } from './listen.ts'
 export { Outlet, type OutletOwner } from './outlet.ts'
+export { readyEvent } from './ready.ts'
 export { askWhetherReset, resetSocket } from './reset.ts'
+export { SocketStream } from './socket-stream.ts'
 export { type Splice, type SpliceOptions, type SpliceResult, splice } from './splice.ts'

@@ -6,6 +6,7 @@ import { connectionError } from './connection-error.ts'
 import { type IdleMember, idleSweep } from './idle.ts'
 import { Keep } from './keep.ts'
 import { Outlet, type OutletOwner } from './outlet.ts'
+import { readyEvent } from './ready.ts'
 import { askWhetherReset, resetSocket } from './reset.ts'
 
 /** How a splice ended. Bytes are counted at the socket. */
@@ -92,7 +93,7 @@ export class Splice implements StreamSink, IdleMember, OutletOwner {
     socket.on('end', this.#onEnd)
     socket.on('error', this.#onError)
     socket.on('close', this.#onClose)
-    if (!this.#connected) socket.once('connect', this.#onConnect)
+    if (!this.#connected) socket.once(readyEvent(socket), this.#onConnect)
     if (options.idleMs !== undefined && options.idleMs > 0) idleSweep.watch(this, options.idleMs)
     this.#begin()
   }
@@ -326,7 +327,7 @@ export class Splice implements StreamSink, IdleMember, OutletOwner {
     socket.off('end', this.#onEnd)
     socket.off('error', this.#onError)
     socket.off('close', this.#onClose)
-    socket.off('connect', this.#onConnect)
+    socket.off(readyEvent(socket), this.#onConnect)
     socket.pause()
   }
 }

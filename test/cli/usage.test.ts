@@ -95,6 +95,10 @@ describe('wrong usage', () => {
     [['tcp', '80', '--host', 'a.example'], /unknown option '--host'/],
     [['https', '443', '--tls', 'passthrough'], /--host is missing/],
     [
+      ['https', '443', '--host', 'a.example', '--tls', 'acme'],
+      /--tls: "acme" is not known: write passthrough/,
+    ],
+    [
       ['https', '443', '--tls', 'passthrough', '--host', '*'],
       /https: "\*" is no host that visitors can ask for by TLS/,
     ],
@@ -138,11 +142,6 @@ describe('wrong usage', () => {
   })
 
   it.each<[string[], RegExp]>([
-    [['https', '443'], /TLS that ends in the client: add --tls passthrough for a target that speaks TLS/],
-    [
-      ['https', '443', '--host', 'a.example', '--tls', 'acme'],
-      /TLS that ends in the client: add --tls passthrough/,
-    ],
     [['udp', '53', '--port', '53'], /udp services are not in this version yet/],
     [['doctor'], /doctor is not in this version yet/],
     [['http', '80', '--port', '80'], /leave --port out/],

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import {
   CLIENT_KEYS,
+  DEFAULT_TRUST,
   drainSetting,
   loadClientFile,
   parseTarget,
   serviceSettings,
 } from '../../src/config/index.ts'
-import { TLS_ENDS_HERE } from '../../src/config/service-settings.ts'
 import { DRAIN_MS, DRAIN_MS_MAX, HTTP_IDLE_MS } from '../../src/limits.ts'
 import { clientFile, complaint, fileOf } from './files.ts'
 
@@ -40,6 +40,7 @@ idle_timeout = "1h"
 `)
     expect(file).toEqual({
       drainMs: 5_000,
+      trust: DEFAULT_TRUST,
       gateways: [
         { address: 'vps.example.com:9001', key: KEY },
         { address: '[2001:db8::1]:9001', key: KEY },
@@ -138,7 +139,7 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     [service('hots = ["x"]'), '4: unknown key "hots" in [[service]]: did you mean "host"?'],
     [
       `${service()}[service.quota]\n`,
-      '5: unknown key "quota" in [[service]]: known are "name", "type", "host", "tls", "path", "port", "target", "strip_path", "host_header", "add_headers", "health", "retry", "gateway", "idle_timeout", "proxy_protocol"',
+      '5: unknown key "quota" in [[service]]: known are "name", "type", "host", "tls", "cert", "key", "hsts", "path", "port", "target", "target_key", "strip_path", "host_header", "add_headers", "health", "retry", "gateway", "idle_timeout", "proxy_protocol"',
     ],
     ['[[services]]', '1: unknown key "services": did you mean "service"?'],
     ['[service]\ntype = "http"', '1: "service" must be a list, not a table: write [[service]]'],
@@ -185,9 +186,35 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     [service('', 'htpp'), '2: "type" cannot be "htpp": did you mean "http"?'],
     [service('', 'HTTP'), '2: "type" cannot be "HTTP": did you mean "http"?'],
     [service('', 'udp'), '2: not in this version yet: type "udp": offer "http", "https" or "tcp"'],
-    [service('host = "a.example"', 'https'), `2: ${TLS_ENDS_HERE}`],
-    [service('host = "a.example"\ntls = "self-signed"', 'https'), `5: ${TLS_ENDS_HERE}`],
-    [service('tls = true', 'https'), '4: "tls" must be text, not true: write tls = "passthrough"'],
+    [service('tls = true', 'https'), '4: "tls" cannot be true: write one of "passthrough", "self-signed"'],
+    [
+      service('host = "a.example"\ntls = "acme"', 'https'),
+      '5: "tls" cannot be "acme": write one of "passthrough", "self-signed"',
+    ],
+    [
+      service('host = "a.example"\ncert = "a.pem"', 'https'),
+      '5: cert stands alone: give both, the certificate with its chain and its private key',
+    ],
+    [
+      service('host = "a.example"\nkey = "a.key"', 'https'),
+      '5: key stands alone: give both, the certificate with its chain and its private key',
+    ],
+    [
+      service('host = "a.example"\ntls = "self-signed"\ncert = "a.pem"\nkey = "a.key"', 'https'),
+      '5: tls = "self-signed" needs no files: leave cert and key out, or leave tls out',
+    ],
+    [
+      service(`target_key = "${KEY}"`),
+      '3: target_key is the key of a target that speaks TLS: write target = "https://…", or leave target_key out',
+    ],
+    [
+      '[[service]]\ntype = "http"\ntarget = "h2c://127.0.0.1:1"\n',
+      '3: h2c is for https whose TLS ends here: a target of http is host:port',
+    ],
+    [
+      '[[service]]\ntype = "tcp"\ntarget = "https://127.0.0.1:1"\n',
+      '3: tcp carries what visitors send, TLS too: write the target as host:port',
+    ],
     [
       service('tls = "passthrough"', 'https'),
       '2: https is found by the host that visitors ask for: add host = ["app.example.com"]',
@@ -204,19 +231,18 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
       service('tls = "passthrough"'),
       '4: tls is for https: its visitors come without TLS: leave tls out, or offer https',
     ],
-    ...[
-      'path = "/a"',
-      'health = "/a"',
-      'host_header = "a"',
-      'add_headers = {}',
-      'strip_path = true',
-      'retry = "idempotent"',
-    ].map((line): [string, RegExp] => [
+    ...['path = "/a"', 'strip_path = true'].map((line): [string, RegExp] => [
       service(`tls = "passthrough"\nhost = "a.example"\n${line}`, 'https'),
       new RegExp(
-        `^6: ${line.split(' ')[0]} is for http: https is carried as it is, and nobody .*, or offer http$`,
+        `^6: ${line.split(' ')[0]} is for http: https is found by its host alone, and nobody .*, or offer http$`,
       ),
     ]),
+    ...['health = "/a"', 'host_header = "a"', 'add_headers = {}', 'retry = "idempotent"', 'hsts = false'].map(
+      (line): [string, string] => [
+        service(`tls = "passthrough"\nhost = "a.example"\n${line}`, 'https'),
+        '6: with tls = "passthrough" nobody on the way can read or change anything: leave it out',
+      ],
+    ),
     [service('host = []'), '4: host: an empty list names no host: write one, or leave host out'],
     [service('host = 1'), '4: "host" cannot be a number: write host = ["app.example.com"]'],
     [service('host = [\n"a.example",\n1]'), '6: host: only text can stand here: put it in quotes'],
@@ -329,14 +355,20 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
       '[[gateway]]': { address: '"a:1"', key: `"${KEY}"` },
       '[[service]]': { type: '"tcp"', target: '"80"' },
       http: { type: '"http"', target: '"80"', host: '"a.example"', path: '"/a"' },
-      https: { type: '"https"', target: '"443"', host: '"a.example"', tls: '"passthrough"' },
+      https: { type: '"https"', target: '"443"', host: '"a.example"' },
+      cert: { type: '"https"', target: '"443"', host: '"a.example"', key: '"a.key"' },
+      key: { type: '"https"', target: '"443"', host: '"a.example"', cert: '"a.pem"' },
+      target_key: { type: '"http"', target: '"https://a.example"' },
     }
-    expect(CLIENT_KEYS).toHaveLength(18)
+    expect(CLIENT_KEYS).toHaveLength(27)
     for (const { table, key, description, example } of CLIENT_KEYS) {
       expect(description).toMatch(/^.{20,}\.$/)
       // No key to copy can be right: everybody's is another.
-      const value = key === 'key' ? `"${KEY}"` : example
-      const kind = /^(https?)(?: and https)?: /.exec(description)?.[1] ?? table
+      const value = example.replace('sha256:…', KEY)
+      const kind =
+        key in needed && table === '[[service]]'
+          ? key
+          : (/^(https?)(?: and https)?: /.exec(description)?.[1] ?? table)
       const keys = { ...needed[kind as keyof typeof needed], [key]: value }
       await clientFile(
         `${table}\n${Object.entries(keys)
@@ -344,6 +376,67 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
           .join('')}`,
       )
     }
+  })
+})
+
+describe('[trust]', () => {
+  it('is filled in', async () => {
+    expect((await clientFile('')).trust).toEqual(DEFAULT_TRUST)
+    expect(new URL(DEFAULT_TRUST.ct).origin).toBe('https://api.certspotter.com')
+    const { trust } = await clientFile(`[trust]
+ct = "https://ct.example/{host}"
+keys = ["${KEY}"]
+probe_via = ["http://proxy.example:3128", "socks5://[::1]:1080/"]
+replicas = ["${KEY}"]
+nameservers = ["192.0.2.53", "127.0.0.1:5353", "2001:db8::53", "[2001:db8::53]:54"]
+`)
+    expect(trust).toEqual({
+      ct: 'https://ct.example/{host}',
+      keys: [KEY],
+      probeVia: [
+        { kind: 'http', host: 'proxy.example', port: 3128, text: 'http://proxy.example:3128' },
+        { kind: 'socks5', host: '::1', port: 1080, text: 'socks5://[::1]:1080' },
+      ],
+      replicas: [KEY],
+      nameservers: [
+        { host: '192.0.2.53', port: 53 },
+        { host: '127.0.0.1', port: 5353 },
+        { host: '2001:db8::53', port: 53 },
+        { host: '2001:db8::53', port: 54 },
+      ],
+    })
+  })
+
+  it.each<[string, string]>([
+    [
+      'ct = "http://ct.example/{host}"',
+      '2: ct: "http://ct.example/{host}" is not a URL of https: write https://…{host}…',
+    ],
+    [
+      'ct = "https://ct.example/"',
+      '2: ct: "https://ct.example/" has no {host} in it: write it where the host belongs',
+    ],
+    ['ct = "{host}"', '2: ct: "{host}" is not a URL of https: write https://…{host}…'],
+    [
+      'keys = ["sha256:x"]',
+      '2: keys: "sha256:x" is not a key: copy it whole as the gateway prints it, "sha256:" and 43 characters',
+    ],
+    [
+      'probe_via = ["proxy:1"]',
+      '2: probe_via: "proxy:1" is not a proxy: write http://host:port or socks5://host:port',
+    ],
+    // A password is not repeated.
+    [
+      'probe_via = ["http://a:secret@proxy:1"]',
+      '2: probe_via: this is not a proxy: write http://host:port or socks5://host:port, without a password',
+    ],
+    [
+      'nameservers = ["ns.example:53"]',
+      '2: nameservers: "ns.example:53": a name server is named by its IP address, as in "192.0.2.53"',
+    ],
+    ['replica = []', '2: unknown key "replica" in [trust]: did you mean "replicas"?'],
+  ])('%j is refused with what to do', async (line, message) => {
+    expect(await complaint(loadClientFile, await fileOf(`[trust]\n${line}\n`))).toBe(message)
   })
 })
 

@@ -110,7 +110,10 @@ describe('a target', () => {
   })
 
   it.each([
-    ['nas', '"nas" is not a target: write a port, host:port, [IPv6]:port or unix:/path'],
+    [
+      'nas',
+      '"nas" is not a target: write a port, host:port, [IPv6]:port, unix:/path, https://host:port or h2c://host:port',
+    ],
     ['0', 'target "0": nobody listens on port 0'],
     ['http://localhost:3000/', '"http://localhost:3000/" is a URL: write only host:port, "localhost:3000"'],
     ['unix:app.sock', 'target "unix:app.sock": write the whole path, as in unix:/run/app.sock'],

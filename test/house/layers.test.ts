@@ -27,8 +27,8 @@ const ROOMS: Record<string, readonly string[]> = {
 
 /** Who may use a package; `dynamic` ones cost memory, so they are loaded only when they are needed. */
 const PACKAGES: Record<string, { rooms: readonly string[]; dynamic?: true }> = {
-  '@peculiar/x509': { rooms: ['identity'], dynamic: true },
-  'reflect-metadata': { rooms: ['identity'], dynamic: true },
+  '@peculiar/x509': { rooms: ['identity', 'client'], dynamic: true },
+  'reflect-metadata': { rooms: ['identity', 'client'], dynamic: true },
   'prom-client': { rooms: ['gateway'], dynamic: true },
   'toml-eslint-parser': { rooms: ['config'] },
   commander: { rooms: ['cli'] },

@@ -10,6 +10,8 @@ export interface CertificateSource {
   readonly current: Certificate | undefined
   /** Why there is none, or why the one there is was not replaced: a sentence for `status`; undefined when all is well. */
   readonly trouble: string | undefined
+  /** The value of Strict-Transport-Security that visitors are told; undefined: none. */
+  readonly transportSecurity: string | undefined
   /** Called whenever `current` or `trouble` has changed. Set by whoever uses the source, before `start`. */
   changed: () => void
   /** Begins to look after it. Never throws; what fails is `trouble` and a line of the log. */

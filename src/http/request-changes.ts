@@ -1,6 +1,15 @@
-import { type Exchange, forwardingFields, type VisitorFacts } from '../http/index.ts'
-import { plainName, type RequestChanges, stripPath } from '../http1/index.ts'
+import { plainName, type RequestChanges, type RequestHead, stripPath } from '../http1/index.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
+import { forwardingFields, type VisitorFacts } from './forwarding.ts'
+
+/** What a service wants changed in its visitors' requests. */
+export type Rewritten = Pick<ServiceOffer, 'rewrite' | 'path'>
+
+/** A request on its way. */
+export interface Asked {
+  readonly head: RequestHead
+  readonly requestId: string
+}
 
 type Changes = { -readonly [Key in keyof RequestChanges]: RequestChanges[Key] }
 
@@ -11,10 +20,10 @@ type Changes = { -readonly [Key in keyof RequestChanges]: RequestChanges[Key] }
  * 0.96 → 0.66 µs for a head on its way: the lines are put together once, as bytes.
  */
 export class ChangesOf {
-  #last: { changes: Changes; hostText: string; offer: ServiceOffer; facts: VisitorFacts } | undefined
+  #last: { changes: Changes; hostText: string; offer: Rewritten; facts: VisitorFacts } | undefined
 
   /** Good until the next call. */
-  of(exchange: Exchange, offer: ServiceOffer, facts: VisitorFacts): RequestChanges {
+  of(exchange: Asked, offer: Rewritten, facts: VisitorFacts): RequestChanges {
     const { head, requestId } = exchange
     const last = this.#last
     if (last?.hostText === head.hostText && last.offer === offer && last.facts === facts) {
@@ -30,8 +39,8 @@ export class ChangesOf {
 }
 
 function requestChanges(
-  { head, requestId }: Exchange,
-  { rewrite, path }: ServiceOffer,
+  { head, requestId }: Asked,
+  { rewrite, path }: Rewritten,
   visitor: VisitorFacts,
 ): Changes {
   const changes: Changes = forwardingFields(head, requestId, visitor)

@@ -1,0 +1,270 @@
+import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import type { TunnelError } from '../../errors.ts'
+import type { LocalAnswer } from '../../http/index.ts'
+import type { RequestHead } from '../../http1/index.ts'
+import { CERTIFICATE_WAIT_MS, CERTIFICATE_WAITING } from '../../limits.ts'
+import type { Stream } from '../../mux/index.ts'
+import { Keep } from '../../net/index.ts'
+import { type ClientHello, encodeProxyHeader } from '../../protocol/index.ts'
+import { turnAway } from '../hello-gate.ts'
+import { Patience } from '../patience.ts'
+import type { ClientService, VisitorInfo } from '../services.ts'
+import type { CertificateSource } from './certificate.ts'
+import { TlsEndpoint } from './endpoint.ts'
+import { type DecryptedService, DecryptedVisitor, type VisitorOfTls } from './site.ts'
+import { TargetPool } from './target-pool.ts'
+
+/** What a service of TLS needs of the client that it is part of. */
+export interface TlsSurroundings {
+  /** A connection to the service's target, which is counted there; undefined: too many. */
+  dial(service: ClientService): Socket | undefined
+  count(code: string): void
+  /** Something happened that whoever runs the client should know, said with moderation. */
+  warn(key: string, text: string): void
+  /** What we answer in the target's place. */
+  local?: ((head: RequestHead, socket: Socket) => LocalAnswer | undefined) | undefined
+}
+
+/** A visitor on its way in: the stream with all that came on it, which is not consumed. */
+export interface Arrival {
+  readonly stream: Stream
+  readonly first: readonly Uint8Array[]
+  readonly hello: ClientHello
+  readonly info: VisitorInfo
+  /** Once: the stream has ended, or is ending. */
+  readonly closed: () => void
+}
+
+/** One that was let in. */
+export interface Guest {
+  /** Resets it. */
+  cut(): void
+  /** No further request is taken of it. */
+  drain(): void
+}
+
+/**
+ * A service of type https whose TLS ends in this process: its certificate, its visitors from their hello to their end, and
+ * the connections to its target.
+ */
+export class TlsService implements DecryptedService {
+  readonly pool: TargetPool
+  #settings: ClientService
+  readonly #surroundings: TlsSurroundings
+  readonly #endpoint: TlsEndpoint
+  readonly #source: CertificateSource
+  readonly #guests = new Set<TlsGuest>()
+  /** Visitors who came before there was a certificate. */
+  readonly #waiting = new Patience<TlsGuest>(CERTIFICATE_WAIT_MS, (guest) => this.#unserved(guest))
+  #waitingCount = 0
+  #ready = false
+
+  constructor(settings: ClientService, source: CertificateSource, surroundings: TlsSurroundings) {
+    this.#settings = settings
+    this.#surroundings = surroundings
+    this.#source = source
+    this.pool = new TargetPool({
+      dial: () => surroundings.dial(this.#settings),
+      desync: () => surroundings.count('desync'),
+    })
+    this.#endpoint = new TlsEndpoint(settings.name, ['http/1.1'], () =>
+      surroundings.count('handshake_failed'),
+    )
+    source.changed = () => this.#onCertificate()
+    this.#onCertificate()
+    source.start()
+  }
+
+  get settings(): ClientService {
+    return this.#settings
+  }
+
+  /** What its certificate waits for. */
+  get trouble(): string | undefined {
+    return this.#source.trouble
+  }
+
+  get transportSecurity(): string | undefined {
+    return this.#settings.hsts === false ? undefined : this.#source.transportSecurity
+  }
+
+  /** The same hosts and certificate; what else changed counts for new requests. */
+  update(settings: ClientService): void {
+    const moved = JSON.stringify(this.#settings.target) !== JSON.stringify(settings.target)
+    this.#settings = settings
+    if (moved) this.pool.close()
+  }
+
+  accept(arrival: Arrival): Guest {
+    const guest = new TlsGuest(this, this.#endpoint, arrival, () => this.#left(guest))
+    this.#guests.add(guest)
+    if (this.#ready) guest.begin()
+    else if (this.#waitingCount >= CERTIFICATE_WAITING) this.#unserved(guest)
+    else {
+      this.#waitingCount += 1
+      guest.waits = true
+      this.#waiting.add(guest)
+    }
+    return guest
+  }
+
+  /** Lets nobody in any more. Visitors go on, and take no further request. */
+  close(): void {
+    this.#source.close()
+    this.#endpoint.close()
+    this.#waiting.close()
+    this.pool.close()
+    for (const guest of this.#guests) {
+      if (guest.waits) this.#unserved(guest)
+      else guest.drain()
+    }
+  }
+
+  // ── For its visitors ──────────────────────────────────────────────────────────────────────────────────
+
+  local(head: RequestHead, socket: Socket): LocalAnswer | undefined {
+    return this.#surroundings.local?.(head, socket)
+  }
+
+  preface({ address, port, serverName, alpn }: VisitorOfTls): Uint8Array | undefined {
+    if (!this.#settings.proxyHeader) return undefined
+    const source = address === undefined ? undefined : { address, port: port ?? 0 }
+    return encodeProxyHeader({ source, tlvs: { authority: serverName, alpn } })
+  }
+
+  count(code: string): void {
+    this.#surroundings.count(code)
+  }
+
+  unreached({ code, message }: TunnelError): void {
+    const { name, target } = this.#settings
+    this.count(code)
+    this.#surroundings.warn(name, `target ${target.text} of service "${name}" fails: ${message}`)
+  }
+
+  // ── Certificates ──────────────────────────────────────────────────────────────────────────────────────
+
+  #onCertificate(): void {
+    const { current } = this.#source
+    if (current === undefined) {
+      this.#ready = false
+      return
+    }
+    try {
+      this.#endpoint.use(current)
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      this.#surroundings.warn(
+        `certificate of ${this.#settings.name}`,
+        `service "${this.#settings.name}": its certificate cannot be used (${why}): the one before stays`,
+      )
+      return
+    }
+    this.#ready = true
+    for (const guest of this.#guests) {
+      if (!guest.waits) continue
+      this.#letGo(guest)
+      guest.begin()
+    }
+  }
+
+  #letGo(guest: TlsGuest): void {
+    guest.waits = false
+    this.#waitingCount -= 1
+    this.#waiting.delete(guest)
+  }
+
+  #unserved(guest: TlsGuest): void {
+    if (guest.waits) this.#letGo(guest)
+    this.count('no_certificate')
+    const { name } = this.#settings
+    const why = this.trouble === undefined ? '' : ` (${this.trouble})`
+    this.#surroundings.warn(
+      `no certificate of ${name}`,
+      `service "${name}" has no certificate yet: a visitor was turned away${why}`,
+    )
+    guest.turnAway()
+  }
+
+  #left(guest: TlsGuest): void {
+    if (guest.waits) this.#letGo(guest)
+    this.#guests.delete(guest)
+  }
+}
+
+/** One visitor of a service, from its hello on. */
+class TlsGuest implements Guest {
+  waits = false
+  readonly #service: TlsService
+  readonly #endpoint: TlsEndpoint
+  readonly #arrival: Arrival
+  readonly #left: () => void
+  #cut: (() => void) | undefined
+  #visitor: DecryptedVisitor | undefined
+  /** Came while it waited. */
+  readonly #more = new Keep()
+  #draining = false
+  #over = false
+
+  constructor(service: TlsService, endpoint: TlsEndpoint, arrival: Arrival, left: () => void) {
+    this.#service = service
+    this.#endpoint = endpoint
+    this.#arrival = arrival
+    this.#left = left
+    if (arrival.stream.closed) queueMicrotask(() => this.#end())
+    else {
+      const data = (_: Stream, chunk: Uint8Array): void => this.#more.push(chunk)
+      arrival.stream.sink = { data, end() {}, reset: () => this.#end(), drain() {} }
+    }
+  }
+
+  begin(): void {
+    const { stream, first } = this.#arrival
+    this.#cut = this.#endpoint.accept(stream, [...first, ...this.#more.take()], {
+      secured: (socket) => this.#secured(socket),
+      closed: () => this.#end(),
+    })
+  }
+
+  turnAway(): void {
+    turnAway(this.#arrival.stream, 'internal_error')
+    this.#end()
+  }
+
+  cut(): void {
+    if (this.#cut !== undefined) this.#cut()
+    else {
+      this.#arrival.stream.reset()
+      this.#end()
+    }
+  }
+
+  drain(): void {
+    this.#draining = true
+    this.#visitor?.connection.drain()
+  }
+
+  #secured(socket: TLSSocket): void {
+    const { hello, info } = this.#arrival
+    const { serve } = this.#service.settings
+    if (serve !== undefined) {
+      serve(socket, info)
+      return
+    }
+    this.#visitor = new DecryptedVisitor(this.#service, socket, {
+      address: info.remoteAddress,
+      port: info.remotePort,
+      serverName: hello.serverName ?? '',
+      alpn: hello.alpnBytes,
+    })
+    if (this.#draining) this.#visitor.connection.drain()
+  }
+
+  #end(): void {
+    if (this.#over) return
+    this.#over = true
+    this.#left()
+    this.#arrival.closed()
+  }
+}
