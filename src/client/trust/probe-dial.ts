@@ -7,7 +7,7 @@ import { SELF_PROBE_BYTES, SELF_PROBE_TIMEOUT_MS } from '../../limits.ts'
 import { printable } from '../../protocol/index.ts'
 import { believing } from './https-get.ts'
 import type { ProbeSight } from './probe.ts'
-import { checkProof, PROBE_EXPORTER_BYTES, PROBE_EXPORTER_LABEL, PROBE_PATH } from './probe-proof.ts'
+import { checkProof, PROBE_EXPORTER_BYTES, PROBE_EXPORTER_LABEL, probeTarget } from './probe-proof.ts'
 import { throughProxy } from './proxy.ts'
 
 export interface ProbeDial {
@@ -109,7 +109,7 @@ function secured(
 function asked(tls: TLSSocket, { host, port, nonce }: ProbeDial): Promise<string | undefined> {
   return new Promise((resolve, reject) => {
     const get = request({
-      path: `${PROBE_PATH}?nonce=${nonce}`,
+      path: probeTarget(nonce),
       headers: { host: port === 443 ? host : `${host}:${port}`, connection: 'close' },
       setHost: false,
       createConnection: () => tls,

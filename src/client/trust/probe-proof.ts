@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { type Identity, type Pin, parsePin, pinOf, samePin } from '../../identity/index.ts'
 
 /** Where a terminator of ours answers probes, on every host of its own. */
-export const PROBE_PATH = '/.well-known/blindgate-probe'
+const PROBE_PATH = '/.well-known/blindgate-probe'
 /** The exporter (RFC 8446, 7.5; RFC 5705) by which both ends of one TLS session, and nobody between, know it. */
 export const PROBE_EXPORTER_LABEL = 'EXPORTER-blindgate-probe'
 export const PROBE_EXPORTER_BYTES = 32
@@ -31,10 +31,18 @@ export interface ProbeAnswer {
   signature: string
 }
 
-/** The nonce in a request's target, whole as it stands in the request; undefined for one that is no probe. */
+/** What a probe asks for. */
+export function probeTarget(nonce: string): string {
+  return `${PROBE_PATH}?nonce=${nonce}`
+}
+
+/** Characters of that; every other request is told from a probe by them. */
+export const PROBE_TARGET_CHARACTERS = probeTarget('').length + 32
+
+/** The nonce in a request's target as it stands in the request; undefined for one that is no probe. */
 export function probeNonce(target: string): string | undefined {
-  if (!target.startsWith(`${PROBE_PATH}?nonce=`)) return undefined
-  const nonce = target.slice(PROBE_PATH.length + 7)
+  const before = probeTarget('')
+  const nonce = target.startsWith(before) ? target.slice(before.length) : ''
   return NONCE.test(nonce) ? nonce : undefined
 }
 
@@ -57,8 +65,7 @@ export function probeAnswer({
   /** DER of the certificate's public key, or its pin. */
   leafSpki: Uint8Array | Pin
 }): ProbeAnswer {
-  const key = createPrivateKey(identity.key)
-  const publicKey = createPublicKey(key)
+  const { key, publicKey } = keysOf(identity)
   const leaf = typeof leafSpki === 'string' ? leafSpki : pinOf(readKey(leafSpki))
   const message = signedMessage({ nonce, host: host.toLowerCase(), exporter, leaf })
   return {
@@ -68,6 +75,18 @@ export function probeAnswer({
     exporter: Buffer.from(exporter).toString('base64'),
     signature: sign(null, message, key).toString('base64'),
   }
+}
+
+/** Reading a key takes as long as signing with it, and anybody may ask. */
+const keys = new WeakMap<object, { key: KeyObject; publicKey: KeyObject }>()
+
+function keysOf(identity: Pick<Identity, 'key'>): { key: KeyObject; publicKey: KeyObject } {
+  const known = keys.get(identity)
+  if (known !== undefined) return known
+  const key = createPrivateKey(identity.key)
+  const both = { key, publicKey: createPublicKey(key) }
+  keys.set(identity, both)
+  return both
 }
 
 const answerSchema = z.object({
