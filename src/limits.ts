@@ -396,6 +396,9 @@ export const SELF_PROBE_PROXIES = 8
 export const PROXY_ANSWER_BYTES = 8 * KiB
 /** Nonces of probes that are remembered while they are under way; anybody can send some. */
 export const PROBE_NONCES = 1_024
+/** Keys of certificates that a client has shown are remembered as long as one may be valid, 398 days, and at most so many. */
+export const SHOWN_KEYS_MS = 400 * 24 * 3_600_000
+export const SHOWN_KEYS = 4_096
 /** Findings that a client keeps for `status`. */
 export const TRUST_FINDINGS = 256
 /** An alarm that goes on is said again this often. */

@@ -1,5 +1,12 @@
 import type { Logger } from 'pino'
-import type { Client, ClientOptions, ClientService, GatewayEntry, ServiceOutcome } from '../client/index.ts'
+import type {
+  Client,
+  ClientOptions,
+  ClientService,
+  ClientTrust,
+  GatewayEntry,
+  ServiceOutcome,
+} from '../client/index.ts'
 import { isErrorCode, type TunnelError, userError } from '../errors.ts'
 import { DRAIN_MS, DRAIN_MS_MAX } from '../limits.ts'
 import type { State } from '../state/index.ts'
@@ -22,6 +29,7 @@ export interface Offer {
   state: State
   gateways: GatewayEntry[]
   services: ClientService[]
+  trust: ClientTrust
   drainMs: number
   json: boolean
   log: Logger
@@ -34,7 +42,7 @@ export interface Offer {
 
 /** Offers services until somebody ends it, and prints where visitors reach them. */
 export async function offer(options: Offer): Promise<void> {
-  const { state, gateways, services, drainMs, log, file } = options
+  const { state, gateways, services, trust, drainMs, log, file } = options
   const [{ Client }, { identityIn, instanceId }] = await Promise.all([
     import('../client/index.ts'),
     import('../state/index.ts'),
@@ -48,6 +56,7 @@ export async function offer(options: Offer): Promise<void> {
     services,
     log,
     state,
+    trust,
   }
   const client = new Client(about)
   const reload = () => options.reload(client)

@@ -42,6 +42,7 @@ export async function quick(
     state,
     gateways: [chosen],
     services: [service],
+    trust: { settings: config.DEFAULT_TRUST },
     drainMs,
     json: globals.json === true,
     log,

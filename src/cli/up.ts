@@ -35,6 +35,7 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
     state,
     gateways,
     services: file.services,
+    trust: { settings: file.trust },
     drainMs,
     json: globals.json === true,
     log,
@@ -49,7 +50,7 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
           `${config} has no [[service]] now: to offer nothing, stop blindgate`,
         )
       }
-      client.update(changed.services, await gatewaysOf(changed, state, config))
+      client.update(changed.services, await gatewaysOf(changed, state, config), { settings: changed.trust })
       log.info(`${config} is in force: ${changed.services.length} services`)
     },
   })

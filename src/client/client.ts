@@ -22,6 +22,8 @@ import { type ClientStatus, statusOf } from './status.ts'
 import { StatusSocket } from './status-socket.ts'
 import { Tally } from './tally.ts'
 import { certificateSource } from './tls/sources.ts'
+import { type Finding, ProbeNonces, probeAnswerer, type TrustWatch } from './trust/index.ts'
+import { type ClientTrust, watchOf } from './trust/of-client.ts'
 
 export interface ClientOptions {
   identity: Identity
@@ -41,6 +43,8 @@ export interface ClientOptions {
   probeMs?: number | undefined
   /** What tunnels may hold in all; a quarter of RAM by default. */
   memoryBytes?: number | undefined
+  /** How it is checked whether visitors come unread; undefined: it is not. */
+  trust?: ClientTrust | undefined
 }
 
 /** All of them after `start`, none after `close` has resolved. */
@@ -53,6 +57,8 @@ export interface ClientEvents {
   service: [ServiceOutcome]
   /** A gateway that can never work; the others go on. */
   failed: [TunnelError]
+  /** Somebody may stand between this client and its visitors. Each fact once, and again after a day. */
+  trust: [Finding]
 }
 
 type Phase = 'made' | 'started' | 'closed'
@@ -76,6 +82,7 @@ export class Client extends EventEmitter<ClientEvents> {
   readonly #tally = new Tally()
   readonly #gatewayLog: GatewayLog
   readonly #status: StatusSocket | undefined
+  readonly #watch: TrustWatch | undefined
   readonly #readers = new Set<{
     resolve(outcomes: ServiceOutcome[]): void
     reject(error: TunnelError): void
@@ -83,6 +90,7 @@ export class Client extends EventEmitter<ClientEvents> {
   /** Gateways that have said welcome at least once. */
   readonly #welcomed = new Set<Connector>()
   #services: Map<string, ClientService>
+  #trust: ClientTrust | undefined
   #phase: Phase = 'made'
   #drained: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -98,7 +106,9 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#log = log
     this.#gatewayLog = new GatewayLog(log)
     this.#services = servicesByName(options.services, gateways)
+    const nonces = new ProbeNonces()
     this.#serving = new Serving({
+      local: probeAnswerer(identity, nonces),
       log,
       tally: this.#tally,
       sourceOf: (service) => certificateSource(service, { state, log }),
@@ -128,6 +138,8 @@ export class Client extends EventEmitter<ClientEvents> {
         owner: this.#owner,
       })
     this.#connectors = gateways.map((entry) => this.#connectorTo(entry, options.enroll?.secret))
+    this.#trust = options.trust
+    this.#watch = options.trust && this.#watchWith(options.trust, { identity, state, nonces, random })
     this.#status = state === undefined ? undefined : new StatusSocket(state, () => this.status(), log)
   }
 
@@ -136,6 +148,7 @@ export class Client extends EventEmitter<ClientEvents> {
     if (this.#phase !== 'made') return
     this.#phase = 'started'
     this.#prober.start()
+    this.#watch?.start()
     const dial = (): void => {
       if (this.#phase === 'started') for (const connector of this.#connectors) connector.start()
     }
@@ -163,6 +176,7 @@ export class Client extends EventEmitter<ClientEvents> {
   update(
     services: ClientService[],
     gateways: GatewayEntry[] = this.#connectors.map(({ entry }) => entry),
+    trust: ClientTrust | undefined = this.#trust,
   ): void {
     checkGateways(gateways)
     this.#services = servicesByName(services, gateways)
@@ -175,7 +189,34 @@ export class Client extends EventEmitter<ClientEvents> {
       this.#owner.answered(connector, [...this.#services.keys()])
     }
     this.#prober.watch(this.#services.values())
+    this.#trust = trust
+    this.#watch?.changed()
     this.#tellReaders()
+  }
+
+  /** Reads everything anew each time it looks: services, gateways and settings change. */
+  #watchWith(
+    first: ClientTrust,
+    about: Pick<ClientOptions, 'state'> & { identity: Identity; nonces: ProbeNonces; random: () => number },
+  ): TrustWatch {
+    const { identity, state, nonces, random } = about
+    return watchOf({
+      trust: () => this.#trust ?? first,
+      identity: identity.pin,
+      state,
+      nonces,
+      random,
+      log: this.#log,
+      services: () => this.#services.values(),
+      urls: (name) => this.#connectors.flatMap((connector) => this.#outcomes.of(connector, name)?.urls ?? []),
+      gateways: () =>
+        this.#connectors.flatMap(({ entry }) => entry.addresses.map((address) => parseRemote(address).host)),
+      certificates: () => this.#serving.chains,
+      alarm: (finding) => {
+        this.#tally.count('trust_alarm')
+        this.emit('trust', finding)
+      },
+    })
   }
 
   #offersFor(entry: GatewayEntry): ServiceOffer[] {
@@ -232,7 +273,11 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#serving.close()
     this.#gatewayLog.close()
     const connectors = [...this.#connectors, ...this.#retired]
-    await Promise.all([...connectors.map((connector) => connector.close()), this.#status?.close()])
+    await Promise.all([
+      ...connectors.map((connector) => connector.close()),
+      this.#status?.close(),
+      this.#watch?.close(),
+    ])
   }
 
   status(): ClientStatus {
@@ -243,6 +288,7 @@ export class Client extends EventEmitter<ClientEvents> {
       serving: this.#serving,
       prober: this.#prober,
       errors: this.#tally.counts,
+      trust: this.#watch?.report,
     })
   }
 

@@ -38,6 +38,7 @@ import { Repeats } from './repeats.ts'
 import { type ClientService, targetText, type VisitorInfo } from './services.ts'
 import type { Tally } from './tally.ts'
 import type { CertificateSource } from './tls/certificate.ts'
+import type { TlsSurroundings } from './tls/service.ts'
 import { endsHere, TlsServices } from './tls/services.ts'
 import { VisitorAddresses } from './visitor-address.ts'
 
@@ -68,6 +69,8 @@ export interface ServingOptions {
   log: Logger
   /** Where the certificates of services come from whose TLS ends here. */
   sourceOf?: ((service: ClientService) => CertificateSource) | undefined
+  /** What is answered in a target's place, where TLS ends here. */
+  local?: TlsSurroundings['local']
   tally: Tally
   bounds?: Bounds | undefined
   addresses?: VisitorAddresses | undefined
@@ -114,7 +117,7 @@ export class Serving {
   #bytesOut = 0
   #quiet: (() => void) | undefined
 
-  constructor({ log, tally, bounds, addresses, sourceOf = noSource }: ServingOptions) {
+  constructor({ log, tally, bounds, addresses, sourceOf = noSource, local }: ServingOptions) {
     this.#log = log
     this.#tally = tally
     this.#bounds = bounds ?? {
@@ -130,7 +133,13 @@ export class Serving {
       dial: (service) => this.#dialFor(service),
       count: (code) => tally.count(code),
       warn: (key, text) => this.#warn(key, text),
+      local,
     })
+  }
+
+  /** The certificate chains that visitors are shown, PEM. */
+  get chains(): string[] {
+    return this.#tls.chains
   }
 
   get services(): ReadonlyMap<string, ClientService> {

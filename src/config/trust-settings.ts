@@ -36,7 +36,7 @@ const CT_SEARCH =
   'https://api.certspotter.com/v1/issuances?domain={host}&include_subdomains={subdomains}&match_wildcards=true&expand=dns_names'
 
 /** `[trust]` when nothing stands there. */
-export const DEFAULT_TRUST: Readonly<TrustSettings> = {
+export const DEFAULT_TRUST: TrustSettings = {
   ct: CT_SEARCH,
   keys: [],
   probeVia: [],

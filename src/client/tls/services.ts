@@ -20,6 +20,11 @@ export class TlsServices {
     return this.#services.get(name)
   }
 
+  /** The chains that visitors are shown, PEM. */
+  get chains(): string[] {
+    return [...this.#services.values()].flatMap(({ chain }) => chain ?? [])
+  }
+
   /** Replaces the list; those that are no part of TLS that ends here are not looked at. */
   update(services: Iterable<ClientService>): void {
     const wanted = new Map<string, ClientService>()

@@ -24,8 +24,7 @@ export function readIssueValue(text: string): IssueValue | undefined {
   return { issuer: issuer === '' ? undefined : issuer.toLowerCase(), parameters }
 }
 
-/** The one value of a parameter. `twice`: nothing satisfies such a record (RFC 8657, 3 and 4). */
-export function parameterOf({ parameters }: IssueValue, wanted: string): string | 'twice' | undefined {
-  const values = parameters.flatMap(([tag, value]) => (tag === wanted ? [value] : []))
-  return values.length > 1 ? 'twice' : values[0]
+/** Values of a parameter. Two of them are satisfied by nothing (RFC 8657, 3 and 4). */
+export function valuesOf({ parameters }: IssueValue, wanted: string): string[] {
+  return parameters.flatMap(([tag, value]) => (tag === wanted ? [value] : []))
 }

@@ -1,5 +1,5 @@
 import { printable } from '../../protocol/index.ts'
-import { type IssueValue, parameterOf, readIssueValue } from './caa-value.ts'
+import { type IssueValue, readIssueValue, valuesOf } from './caa-value.ts'
 import type { CaaRecord } from './dns-message.ts'
 import type { Finding } from './finding.ts'
 
@@ -146,10 +146,10 @@ export function permits(
   return counting.some(({ value }) => {
     const read = readIssueValue(value)
     if (read?.issuer === undefined || !isIssuer(read.issuer, ask.account)) return false
-    const uri = parameterOf(read, 'accounturi')
-    if (uri !== undefined && uri !== ask.account.uri) return false
-    const methods = parameterOf(read, 'validationmethods')
-    return methods === undefined || (methods !== 'twice' && methods.split(',').includes(ask.method))
+    const uris = valuesOf(read, 'accounturi')
+    if (uris.length > 1 || (uris.length === 1 && uris[0] !== ask.account.uri)) return false
+    const methods = valuesOf(read, 'validationmethods')
+    return methods.length === 0 || (methods.length === 1 && methods[0]?.split(',').includes(ask.method))
   })
 }
 
@@ -183,8 +183,8 @@ function mayBeAnothers(value: string, { accounts }: CaaFacts): boolean {
 
 /** Two of them are satisfied by nobody, says the RFC; that is not relied on. */
 function accountOf(read: IssueValue): string | undefined {
-  const uri = parameterOf(read, 'accounturi')
-  return uri === 'twice' ? undefined : uri
+  const uris = valuesOf(read, 'accounturi')
+  return uris.length === 1 ? uris[0] : undefined
 }
 
 function isIssuer(issuer: string, { issuers }: CaaAccount): boolean {

@@ -93,25 +93,15 @@ interface Loose {
 function recordOf({ name, type, class: kind, data }: Loose): DnsRecord[] {
   if (kind !== 'IN') return []
   const owner = plainName(name)
-  switch (type) {
-    case 'A':
-    case 'AAAA':
-      return [{ name: owner, type, data: String(data) }]
-    case 'CNAME':
-    case 'DNAME':
-    case 'NS':
-      return [{ name: owner, type, data: plainName(String(data)) }]
-    case 'CAA': {
-      const { flags = 0, tag, value } = data as { flags?: number; tag: string; value: string }
-      if (!/^[a-z0-9]+$/i.test(tag)) throw new Error('a CAA record without a tag')
-      return [{ name: owner, type, data: { critical: (flags & 0x80) !== 0, tag: tag.toLowerCase(), value } }]
-    }
-    case 'DS':
-    case 'DNSKEY':
-      return [{ name: owner, type }]
-    default:
-      return []
+  if (type === 'A' || type === 'AAAA') return [{ name: owner, type, data: String(data) }]
+  if (type === 'CNAME' || type === 'DNAME' || type === 'NS') {
+    return [{ name: owner, type, data: plainName(String(data)) }]
   }
+  if (type === 'DS' || type === 'DNSKEY') return [{ name: owner, type }]
+  if (type !== 'CAA') return []
+  const { flags = 0, tag, value } = data as { flags?: number; tag: string; value: string }
+  if (!/^[a-z0-9]+$/i.test(tag)) throw new Error('a CAA record without a tag')
+  return [{ name: owner, type, data: { critical: (flags & 0x80) !== 0, tag: tag.toLowerCase(), value } }]
 }
 
 /** A name as names are compared here: DNS knows no case, and `example.com.` is `example.com`. */

@@ -104,18 +104,17 @@ function storyOf(
   knowledge: ProbeKnowledge,
 ): string {
   const stranger = verdict === 'stranger' ? `; what answered has the key ${identity}, which is not ours` : ''
-  switch (outcome) {
-    case 'foreign leaf':
-      return verdict === 'foreign_leaf'
-        ? `our terminator shows another certificate than the one that arrived, whose key is ${leaf}: somebody between ends TLS`
-        : `the certificate's key ${leaf} is not ours${knowledge.arrived === false ? ', and the nonce never arrived here' : ''}${stranger}`
-    case 'exporter mismatch':
-      return verdict === 'exporter_mismatch'
-        ? 'the certificate is ours and the TLS session is not: somebody else has its key'
-        : 'the nonce arrived, and what came back is not what our terminator answers: somebody between ends TLS'
-    default:
-      return `nobody with our key answered there (the certificate's key is ${leaf})${stranger}`
+  if (outcome === 'foreign leaf') {
+    return verdict === 'foreign_leaf'
+      ? `our terminator shows another certificate than the one that arrived, whose key is ${leaf}: somebody between ends TLS`
+      : `the certificate's key ${leaf} is not ours${knowledge.arrived === false ? ', and the nonce never arrived here' : ''}${stranger}`
   }
+  if (outcome === 'exporter mismatch') {
+    return verdict === 'exporter_mismatch'
+      ? 'the certificate is ours and the TLS session is not: somebody else has its key'
+      : 'the nonce arrived, and what came back is not what our terminator answers: somebody between ends TLS'
+  }
+  return `nobody with our key answered there (the certificate's key is ${leaf})${stranger}`
 }
 
 function adviceFor({ verdict, identity }: ProbeSight): string {

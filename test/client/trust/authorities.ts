@@ -76,5 +76,5 @@ export class TestAuthority {
 }
 
 async function newKeys(): Promise<webcrypto.CryptoKeyPair> {
-  return (await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
+  return webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
 }

@@ -133,7 +133,7 @@ describe('CAA records', () => {
     ],
     [
       'an account that is only a beginning of ours',
-      [['issue', `${GOOD.replace('acct/1', 'acct/')}`]],
+      [['issue', GOOD.replace('acct/1', 'acct/')]],
       'warn',
       /lets others/,
     ],

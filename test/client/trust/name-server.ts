@@ -1,7 +1,7 @@
 /** An authoritative name server of the test's own, on a free port of 127.0.0.1, over UDP and TCP. */
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { type AddressInfo, createServer, type Server } from 'node:net'
+import { createServer, type Server } from 'node:net'
 import { type Answer, type DecodedPacket, decode, encode, type Packet } from 'dns-packet'
 
 const AUTHORITATIVE = 0x0400
@@ -57,7 +57,7 @@ export class NameServer {
   }
 
   get port(): number {
-    return (this.#udp.address() as AddressInfo).port
+    return this.#udp.address().port
   }
 
   get at(): { host: string; port: number } {

@@ -1,6 +1,5 @@
 /** A search for certificates of the test's own, over https. */
 import { createServer } from 'node:https'
-import type { Server } from 'node:net'
 import type { Pin } from '../../../src/identity/index.ts'
 import type { Issued, TestAuthority } from './authorities.ts'
 import { type Listening, listening } from './machines.ts'
@@ -43,7 +42,7 @@ export async function startSearch(ca: TestAuthority): Promise<Search> {
     response.setHeader('content-type', 'application/json')
     response.end(JSON.stringify(search.entries.slice(from, from + search.pageSize)))
   })
-  const open = await listening(server as unknown as Server)
+  const open = await listening(server)
   const search: Search = {
     ...open,
     entries: [],
