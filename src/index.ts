@@ -51,12 +51,15 @@ export interface ForwardOptions {
   /** Of the service. Programs that offer the same service under the same name share its visitors. */
   name?: string
   /**
-   * `http` (default): the gateway's http port, and the gateway can read it. `https`: its tls port, by host; needs `tls`
-   * and `host`. `tcp`: a port of its own.
+   * `http` (default): the gateway's http port, and the gateway can read it. `https`: its tls port, by host; needs `host`.
+   * `tcp`: a port of its own.
    */
   type?: 'http' | 'https' | 'tcp'
-  /** https: `passthrough`, the target (or the server of `listen`) speaks TLS itself. */
-  tls?: 'passthrough'
+  /**
+   * https: `passthrough`, the target (or the server of `listen`) speaks TLS itself; `self-signed`, TLS ends here, with a
+   * certificate that visitors cannot verify. Without it TLS ends here, with a certificate by ACME.
+   */
+  tls?: 'passthrough' | 'self-signed'
   /** http, https: the hosts that it answers for; `*.` stands for one label. Without it http gets what the gateway gives. */
   host?: string | string[]
   /** http: only paths that begin with it. */
@@ -151,8 +154,8 @@ export async function forward(target: number | string, options: ForwardOptions =
 }
 
 /**
- * Serves visitors from a server of this process: `http.createServer(…)` for `http`, `tls.createServer(…)` or
- * `https.createServer(…)` for `https`, `net.createServer(…)` for `tcp`. It opens no port, and `server` need not listen.
+ * Serves visitors from a server of this process: `http.createServer(…)` for `http`, and for `https` whose TLS ends here;
+ * `https.createServer(…)` for `https` with `passthrough`, `net.createServer(…)` for `tcp`. It opens no port, and `server` need not listen.
  * Connections are given to the server, which owns them. Resolves and rejects like `forward`.
  */
 export async function listen(server: Server, options: ForwardOptions = {}): Promise<Forwarding> {

@@ -230,6 +230,10 @@ export const CERTIFICATE_WAITING = 256
 export const CERTIFICATE_FILES_MS = 5_000
 /** A PEM file with a chain or a key: chains are 4 to 8 KiB. */
 export const CERTIFICATE_FILE_BYTES = 256 * KiB
+/** Strict-Transport-Security: for a day, and for a year once certificates have been good for a week. */
+export const TRANSPORT_SECURITY_FIRST_SECONDS = 86_400
+export const TRANSPORT_SECURITY_SECONDS = 31_536_000
+export const TRANSPORT_SECURITY_PROVEN_MS = 7 * 86_400_000
 /** A certificate of ours that nobody verifies: Apple's systems refuse more than 825 days. It is made anew at two thirds. */
 export const SELF_SIGNED_DAYS = 397
 

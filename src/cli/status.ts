@@ -126,14 +126,32 @@ function clientTables({ gateways, routes, trust }: ClientStatus): string[] {
         rttMs === undefined ? '-' : `${rttMs} ms`,
       ]),
     ]),
-    ...routes.map(({ name, urls, target, health, error }) => {
+    ...routes.map(({ name, urls, target, health, tls, error }) => {
       const where =
         urls.length === 0
           ? `${name} (${error === undefined ? 'no answer yet' : error.message})`
           : urls.join(' ')
-      return `${where} → ${target}${health === undefined ? '' : ` (${health})`}`
+      const remarks = [
+        ...(health === undefined ? [] : [health]),
+        ...(tls === undefined ? [] : tlsRemarks(tls)),
+      ]
+      return `${where} → ${target}${remarks.map((remark) => ` (${remark})`).join('')}`
     }),
     ...trustLines(trust),
+  ]
+}
+
+/** What visitors see of the certificate, and what is wrong with it. */
+function tlsRemarks({
+  mode,
+  expires,
+  trouble,
+}: NonNullable<ClientStatus['routes'][number]['tls']>): string[] {
+  if (mode === 'passthrough') return []
+  const until = expires === undefined ? 'no certificate yet' : `certificate until ${expires.slice(0, 10)}`
+  return [
+    mode === 'self-signed' ? 'self-signed: unverified by visitors' : until,
+    ...(trouble === undefined ? [] : [trouble]),
   ]
 }
 

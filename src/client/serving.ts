@@ -2,7 +2,6 @@ import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import { TunnelError, UNREACHED_CODES, type UnreachedCode } from '../errors.ts'
 import {
-  FINISHING_POLL_MS,
   HALF_CLOSED_MS,
   HANDSHAKE_MS,
   LINGER_MS,
@@ -13,15 +12,7 @@ import {
   TARGET_DIALS_PER_SECOND,
 } from '../limits.ts'
 import type { Millis, Stream } from '../mux/index.ts'
-import {
-  descriptorsForVisitors,
-  duplexOf,
-  type IdleMember,
-  idleSweep,
-  readyEvent,
-  type SpliceResult,
-  splice,
-} from '../net/index.ts'
+import { descriptorsForVisitors, duplexOf, readyEvent, type SpliceResult, splice } from '../net/index.ts'
 import {
   type ClientHello,
   encodeProxyHeader,
@@ -29,15 +20,15 @@ import {
   type ProxyTlvs,
   printable,
 } from '../protocol/index.ts'
-import { Pace } from '../transport/index.ts'
-import { dialTarget } from './dial.ts'
+import { Finishing } from './finishing.ts'
 import { HeaderSink } from './header-sink.ts'
 import { asksFor, readHello, turnAway } from './hello-gate.ts'
 import { Patience } from './patience.ts'
 import { Repeats } from './repeats.ts'
 import { type ClientService, targetText, type VisitorInfo } from './services.ts'
 import type { Tally } from './tally.ts'
-import type { CertificateSource } from './tls/certificate.ts'
+import { type TargetBounds, Targets } from './targets.ts'
+import type { CertificateSource, CertificateState } from './tls/certificate.ts'
 import type { TlsSurroundings } from './tls/service.ts'
 import { endsHere, TlsServices } from './tls/services.ts'
 import { VisitorAddresses } from './visitor-address.ts'
@@ -55,14 +46,9 @@ export interface Origin {
 }
 
 /** What a client serves at once; all of it holds against a hostile gateway. */
-export interface Bounds {
+export interface Bounds extends TargetBounds {
   streams: number
   perService: number
-  /** Sockets to targets. */
-  sockets: number
-  /** Dials of one service's target: per second, and at once. */
-  dialsPerSecond: number
-  dialsBurst: number
 }
 
 export interface ServingOptions {
@@ -103,16 +89,12 @@ export class Serving {
   readonly #addresses: VisitorAddresses
   readonly #visitors = new Set<Visitor>()
   readonly #perService = new Map<string, number>()
-  /** Of services with a target: an update that changes one begins anew. */
-  readonly #dialPaces = new WeakMap<ClientService, Pace>()
   readonly #failures = new Repeats()
   /** Visitors whose PROXY header is not whole, or then their ClientHello. */
   readonly #openings = new Patience<Visitor>(HANDSHAKE_MS, (visitor) => this.#late(visitor))
   readonly #dials = new Patience<Visitor>(TARGET_CONNECT_MS, (visitor) => this.#lateTarget(visitor))
-  /** Visitors whose last bytes have not left. */
-  readonly #finishing = new Map<Visitor, IdleMember>()
-  #poll: NodeJS.Timeout | undefined
-  #sockets = 0
+  readonly #finishing = new Finishing<Visitor>((visitor) => this.#end(visitor))
+  readonly #targets: Targets
   #bytesIn = 0
   #bytesOut = 0
   #quiet: (() => void) | undefined
@@ -128,9 +110,10 @@ export class Serving {
       dialsBurst: TARGET_DIALS_BURST,
     }
     this.#addresses = addresses ?? new VisitorAddresses()
+    this.#targets = new Targets(this.#bounds, (service, text) => this.#warn(service, text))
     this.#tls = new TlsServices({
       sourceOf,
-      dial: (service) => this.#dialFor(service),
+      dial: (service) => this.#targets.dial(service),
       count: (code) => tally.count(code),
       warn: (key, text) => this.#warn(key, text),
       local,
@@ -152,9 +135,9 @@ export class Serving {
     this.#tls.update(services.values())
   }
 
-  /** What the certificate of a service waits for; undefined: nothing, or it has none. */
-  trouble(service: string): string | undefined {
-    return this.#tls.get(service)?.trouble
+  /** Of a service whose TLS ends here. */
+  certificate(service: string): CertificateState | undefined {
+    return this.#tls.get(service)?.certificate
   }
 
   /** Takes no further request of visitors, of one tunnel or of all. */
@@ -325,25 +308,6 @@ export class Serving {
     return { remoteAddress, remotePort, service, gateway: origin.gateway }
   }
 
-  /** A connection to a target, of a service whose visitors share them; undefined: there are too many. */
-  #dialFor(service: ClientService): Socket | undefined {
-    const { name } = service
-    if (this.#sockets >= this.#bounds.sockets) {
-      this.#warn(name, `service "${name}" is overloaded: ${this.#sockets} connections to targets`)
-      return undefined
-    }
-    if (!this.#mayDial(service)) {
-      this.#warn(name, `service "${name}" is dialled too often: some visitors are sent away`)
-      return undefined
-    }
-    const socket = dialTarget(service)
-    this.#sockets += 1
-    socket.once('close', () => {
-      this.#sockets -= 1
-    })
-    return socket
-  }
-
   /** `first` is what the visitor has sent, and not consumed. */
   #admit(
     visitor: Visitor,
@@ -352,43 +316,29 @@ export class Serving {
     first: readonly Uint8Array[],
     hello?: ClientHello,
   ): void {
-    const { name, serve } = service
-    if (serve !== undefined) return this.#serveHere(visitor, service, serve, header, first)
-    if (this.#sockets >= this.#bounds.sockets) {
-      return this.#overloaded(visitor, name, (this.#perService.get(name) ?? 1) - 1)
+    const { serve } = service
+    if (serve !== undefined) this.#serveHere(visitor, service, serve, header, first)
+    else {
+      const socket = this.#targets.dial(service)
+      if (socket === undefined) this.#refuse(visitor, 'overloaded')
+      else this.#join(visitor, service, socket, header, first, hello)
     }
-    if (!this.#mayDial(service)) {
-      this.#warn(name, `service "${name}" is dialled too often: some visitors are sent away`)
-      return this.#refuse(visitor, 'overloaded')
-    }
-    this.#join(visitor, service, header, first, hello)
-  }
-
-  /** A gateway that opens streams and resets them holds none, and must not have the target dialled without end. */
-  #mayDial(service: ClientService): boolean {
-    let pace = this.#dialPaces.get(service)
-    if (pace === undefined) {
-      pace = new Pace(this.#bounds.dialsPerSecond, this.#bounds.dialsBurst)
-      this.#dialPaces.set(service, pace)
-    }
-    return pace.take(performance.now())
   }
 
   #join(
     visitor: Visitor,
     service: ClientService,
+    socket: Socket,
     header: ProxyHeader,
     first: readonly Uint8Array[],
     hello: ClientHello | undefined,
   ): void {
-    const socket = dialTarget(service)
     // Ours alone: what the gateway wrote stays here. It waits in the socket until there is a connection.
     if (service.proxyHeader) {
       const tlvs: ProxyTlvs | undefined = hello && { authority: hello.serverName, alpn: hello.alpnBytes }
       socket.write(encodeProxyHeader({ source: this.#addresses.of(header), tlvs }))
     }
     let connected = false
-    this.#sockets += 1
     this.#dials.add(visitor)
     socket.once(readyEvent(socket), () => {
       connected = true
@@ -398,7 +348,6 @@ export class Serving {
       first,
       idleMs: service.idleMs,
       onEnd: ({ error }: SpliceResult) => {
-        this.#sockets -= 1
         if (error === undefined) this.#finish(visitor)
         else {
           this.#broken(visitor, service, error, connected)
@@ -460,8 +409,7 @@ export class Serving {
 
   /**
    * Its target is done, and its last bytes may still wait for a visitor that reads slowly: until they have left
-   * it counts, so that no drain ends the tunnel under them. No event says so; this is rare, and polled. One that takes
-   * nothing for `mostMs` is reset.
+   * it counts, so that no drain ends the tunnel under them. One that takes nothing for `mostMs` is reset.
    */
   #finish(visitor: Visitor, mostMs: Millis = HALF_CLOSED_MS): void {
     const { stream, service } = visitor
@@ -470,20 +418,8 @@ export class Serving {
       return
     }
     visitor.cut = () => stream.reset()
-    const member: IdleMember = {
-      get activity() {
-        return stream.bytesOut
-      },
-      idle: () => stream.reset(),
-    }
     const idleMs = service?.idleMs ?? 0
-    idleSweep.watch(member, idleMs > 0 ? Math.min(idleMs, mostMs) : mostMs)
-    this.#finishing.set(visitor, member)
-    this.#poll ??= setInterval(this.#lookAtFinishing, FINISHING_POLL_MS).unref()
-  }
-
-  readonly #lookAtFinishing = (): void => {
-    for (const visitor of this.#finishing.keys()) if (visitor.stream.closed) this.#end(visitor)
+    this.#finishing.add(visitor, idleMs > 0 ? Math.min(idleMs, mostMs) : mostMs)
   }
 
   /** Once per visitor, whatever happened. */
@@ -491,7 +427,7 @@ export class Serving {
     if (!this.#visitors.delete(visitor)) return
     this.#openings.delete(visitor)
     this.#dials.delete(visitor)
-    this.#forgetFinishing(visitor)
+    this.#finishing.delete(visitor)
     this.#bytesIn += visitor.stream.bytesIn
     this.#bytesOut += visitor.stream.bytesOut
     const name = visitor.service?.name
@@ -502,16 +438,6 @@ export class Serving {
     }
     visitor.origin.ended()
     if (this.#visitors.size === 0) this.#quiet?.()
-  }
-
-  #forgetFinishing(visitor: Visitor): void {
-    const member = this.#finishing.get(visitor)
-    if (member === undefined) return
-    idleSweep.forget(member)
-    this.#finishing.delete(visitor)
-    if (this.#finishing.size > 0) return
-    clearInterval(this.#poll)
-    this.#poll = undefined
   }
 
   #warn(key: string, text: string): void {

@@ -1,3 +1,4 @@
+import type { TlsMode } from '../config/index.ts'
 import type { Pin } from '../identity/index.ts'
 import type { Connector } from './connector.ts'
 import type { Outcomes } from './outcomes.ts'
@@ -31,6 +32,8 @@ export interface ClientStatus {
     target: string
     /** What its target answers to the health path; absent for a service without one. */
     health?: 'up' | 'down'
+    /** Of https: where TLS ends, and what of its certificate if that is here. */
+    tls?: { mode: TlsMode; expires?: string; trouble?: string }
     error?: { code: string; message: string }
   }[]
   /** Live visitors. */
@@ -72,6 +75,7 @@ export function statusOf(options: {
             urls,
             target: targetText(service),
             ...(health === undefined ? {} : { health }),
+            ...tlsStatus(service, serving),
             ...(error === undefined ? {} : { error }),
           }
         }),
@@ -82,6 +86,20 @@ export function statusOf(options: {
     ...(trust === undefined ? {} : { trust }),
   }
 }
+
+function tlsStatus({ name, tls: mode }: ClientService, serving: Serving): { tls?: RouteTls } {
+  if (mode === undefined) return {}
+  const { expires, trouble } = serving.certificate(name) ?? {}
+  return {
+    tls: {
+      mode,
+      ...(expires === undefined ? {} : { expires: new Date(expires).toISOString() }),
+      ...(trouble === undefined ? {} : { trouble }),
+    },
+  }
+}
+
+type RouteTls = NonNullable<ClientStatus['routes'][number]['tls']>
 
 function gatewayStatus(connector: Connector): ClientStatus['gateways'][number] {
   const { gateway, name, problem, live } = connector

@@ -204,12 +204,14 @@ const MISFITS: readonly (readonly [key: string, complaint: (wish: ServiceWish) =
   ),
   [
     'target',
-    ({ type, tls, target, targetKey }) => {
+    ({ type, tls, target, targetKey, health }) => {
       const { speaks } = target
       if (targetKey !== undefined && speaks !== 'https')
         return 'target_key is the key of a target that speaks TLS: write target = "https://…", or leave target_key out'
       if (speaks === 'h2c' && (type !== 'https' || tls === 'passthrough'))
         return `h2c is for https whose TLS ends here: a target of ${type === 'https' ? 'passthrough' : type} is host:port`
+      if (speaks === 'h2c' && health !== undefined)
+        return 'a target of h2c:// is not asked for its health in this version: leave health out'
       if (speaks === 'https' && (type === 'tcp' || tls === 'passthrough'))
         return `${type === 'tcp' ? 'tcp' : 'passthrough'} carries what visitors send, TLS too: write the target as host:port`
       return undefined

@@ -1,10 +1,15 @@
-/** https services whose target speaks TLS itself: found by the host that visitors ask for, seen by nobody on the way. */
+/** https services: found by the host that visitors ask for, seen by nobody on the way, whoever ends TLS. */
 import { execFile } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { createServer as createPlainServer } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { connect, type TLSSocket } from 'node:tls'
 import { promisify } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
+import { selfSigned } from '../../src/client/tls/self-signed.ts'
 import { createIdentity } from '../../src/identity/index.ts'
 import { heard, World } from './world.ts'
 
@@ -35,6 +40,124 @@ async function curl(url: string, port: number, ...more: string[]): Promise<strin
   const believing = ['--silent', '--show-error', '--insecure', '--max-time', '20']
   const { stdout } = await run('curl', [...believing, '--resolve', `${name}:${port}:127.0.0.1`, ...more, url])
   return stdout
+}
+
+/** A gateway with ports for plain http and TLS, and a machine that is enrolled as `home`. */
+async function joined(): Promise<{ http: number; tls: number }> {
+  const gateway = world.start('gateway', ['gateway', '--http', '127.0.0.1:0', '--tls', '127.0.0.1:0'])
+  const [, http, tls] = await heard(
+    gateway,
+    'out',
+    /^visitors http:\/\/\S+:(\d+)\nvisitors https:\/\/\S+:(\d+)$/m,
+  )
+  const invite = await world.done('gateway', ['invite', '--address', `127.0.0.1:${tls}`])
+  await world.done('home', ['join', '-'], invite)
+  return { http: Number(http), tls: Number(tls) }
+}
+
+describe('a client that ends TLS', () => {
+  it('serves a plain web server by https with a certificate of its own, and says that nobody can verify it', async () => {
+    const { http, tls } = await joined()
+    const port = await plainServer()
+    const offered = await world.offer('home', [
+      'https',
+      `${port}`,
+      '--host',
+      'app.example.com',
+      '--tls',
+      'self-signed',
+    ])
+    expect(offered.url).toBe(`https://app.example.com:${tls}`)
+    expect(await curl(`https://app.example.com:${tls}/path?q`, tls)).toBe(
+      'plain https app.example.com /path?q',
+    )
+    expect(await curl(`https://app.example.com:${tls}/`, tls, '-H', 'Host: other.example.com')).toContain(
+      '421',
+    )
+    // Whoever believes nobody is not served.
+    const strict = run('curl', [
+      '-s',
+      '--resolve',
+      `app.example.com:${tls}:127.0.0.1`,
+      `https://app.example.com:${tls}/`,
+    ])
+    await expect(strict).rejects.toMatchObject({ code: 60 })
+    // Plain HTTP on the port is told so.
+    const lost = await run('curl', ['-s', `http://127.0.0.1:${tls}/`])
+    expect(lost.stdout).toContain('use https://')
+    expect(await curl(`http://app.example.com:${http}/x`, http, '--head')).toContain(
+      `Location: https://app.example.com:${tls}/x`,
+    )
+    expect(await world.done('home', ['status'])).toContain('(self-signed: unverified by visitors)')
+    const { routes } = JSON.parse(await world.done('home', ['status', '--json'])) as {
+      routes: { tls: object }[]
+    }
+    expect(routes[0]?.tls).toEqual({ mode: 'self-signed', expires: expect.any(String) as string })
+  })
+
+  it('takes certificates of files, and renewed ones without dropping anybody', async () => {
+    const { tls } = await joined()
+    const port = await plainServer()
+    const [cert, key, config] = ['app.pem', 'app.key', 'blindgate.toml'].map((name) => world.path(name))
+    if (cert === undefined || key === undefined || config === undefined) throw new Error('no paths')
+    const put = async (): Promise<string> => {
+      const made = await selfSigned(['app.example.com'], Date.now())
+      writeFileSync(key, made.key)
+      writeFileSync(cert, made.chain)
+      return new X509Certificate(made.chain).fingerprint256
+    }
+    const first = await put()
+    const lines = [
+      '[[service]]',
+      'name = "web"',
+      'type = "https"',
+      'host = "app.example.com"',
+      `target = "${port}"`,
+    ]
+    writeFileSync(config, [...lines, 'cert = "app.pem"', 'key = "app.key"', ''].join('\n'), { mode: 0o600 })
+    const { program } = await world.offer('home', ['up', '-c', config])
+    const staying = await visitor(tls)
+    expect(staying.getPeerX509Certificate()?.fingerprint256).toBe(first)
+    const second = await put()
+    program.child.kill('SIGHUP')
+    await heard(program, 'err', /is in force/)
+    await expect
+      .poll(async () => (await visitor(tls)).getPeerX509Certificate()?.fingerprint256, { timeout: 20_000 })
+      .toBe(second)
+    writeFileSync(cert, 'half of a certif')
+    program.child.kill('SIGHUP')
+    await heard(program, 'err', /holds no certificate in PEM.*the one before stays/)
+    expect((await visitor(tls)).getPeerX509Certificate()?.fingerprint256).toBe(second)
+    staying.write('GET /still HTTP/1.1\r\nHost: app.example.com\r\n\r\n')
+    const [answer] = (await once(staying, 'data')) as [Buffer]
+    expect(answer.toString()).toContain('200 OK')
+    expect(await world.done('home', ['status'])).toContain('holds no certificate in PEM')
+  })
+})
+
+/** A web server that speaks no TLS, and says how it was asked. */
+async function plainServer(): Promise<number> {
+  const server = createPlainServer((request, response) => {
+    const { headers, url } = request
+    response.end(`plain ${headers['x-forwarded-proto']} ${headers.host?.replace(/:\d+$/, '')} ${url}`)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  world.with({ close: () => void server.close() })
+  server.unref()
+  return (server.address() as AddressInfo).port
+}
+
+async function visitor(port: number): Promise<TLSSocket> {
+  const socket = connect({
+    host: '127.0.0.1',
+    port,
+    servername: 'app.example.com',
+    rejectUnauthorized: false,
+  })
+  world.with({ close: () => void socket.destroy() })
+  await once(socket, 'secureConnect')
+  return socket
 }
 
 describe('a gateway with one port for TLS', () => {

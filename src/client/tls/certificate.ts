@@ -4,6 +4,14 @@ export interface Certificate {
   chain: string
 }
 
+/** What `status` tells of a service's certificate. */
+export interface CertificateState {
+  /** When it ends (ms since 1970); undefined: there is none. */
+  readonly expires: number | undefined
+  /** Why there is none, or none newer: a sentence. */
+  readonly trouble: string | undefined
+}
+
 /** What a service of TLS shows its visitors, from whatever source. */
 export interface CertificateSource {
   /** Undefined while there is none yet. */
@@ -16,6 +24,8 @@ export interface CertificateSource {
   changed: () => void
   /** Begins to look after it. Never throws; what fails is `trouble` and a line of the log. */
   start(): void
+  /** Settings were read again: looks at once for what it looks for now and then. */
+  look?(): unknown
   /** Lets go of everything: timers, watches, requests under way. */
   close(): void
 }

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { TunnelError } from '../../errors.ts'
@@ -10,7 +11,7 @@ import { type ClientHello, encodeProxyHeader } from '../../protocol/index.ts'
 import { turnAway } from '../hello-gate.ts'
 import { Patience } from '../patience.ts'
 import type { ClientService, VisitorInfo } from '../services.ts'
-import type { CertificateSource } from './certificate.ts'
+import type { CertificateSource, CertificateState } from './certificate.ts'
 import { TlsEndpoint } from './endpoint.ts'
 import { type DecryptedService, DecryptedVisitor, type VisitorOfTls } from './site.ts'
 import { TargetPool } from './target-pool.ts'
@@ -59,6 +60,7 @@ export class TlsService implements DecryptedService {
   readonly #waiting = new Patience<TlsGuest>(CERTIFICATE_WAIT_MS, (guest) => this.#unserved(guest))
   #waitingCount = 0
   #ready = false
+  #expires: number | undefined
 
   constructor(settings: ClientService, source: CertificateSource, surroundings: TlsSurroundings) {
     this.#settings = settings
@@ -80,9 +82,9 @@ export class TlsService implements DecryptedService {
     return this.#settings
   }
 
-  /** What its certificate waits for. */
-  get trouble(): string | undefined {
-    return this.#source.trouble
+  get certificate(): CertificateState {
+    const { trouble } = this.#source
+    return { expires: this.#expires, trouble }
   }
 
   /** What visitors are shown, PEM; undefined: nothing yet. */
@@ -99,6 +101,7 @@ export class TlsService implements DecryptedService {
     const moved = JSON.stringify(this.#settings.target) !== JSON.stringify(settings.target)
     this.#settings = settings
     if (moved) this.pool.close()
+    this.#source.look?.()
   }
 
   accept(arrival: Arrival): Guest {
@@ -167,6 +170,7 @@ export class TlsService implements DecryptedService {
       return
     }
     this.#ready = true
+    this.#expires = Date.parse(new X509Certificate(current.chain).validTo)
     for (const guest of this.#guests) {
       if (!guest.waits) continue
       this.#letGo(guest)
@@ -184,7 +188,8 @@ export class TlsService implements DecryptedService {
     if (guest.waits) this.#letGo(guest)
     this.count('no_certificate')
     const { name } = this.#settings
-    const why = this.trouble === undefined ? '' : ` (${this.trouble})`
+    const { trouble } = this.#source
+    const why = trouble === undefined ? '' : ` (${trouble})`
     this.#surroundings.warn(
       `no certificate of ${name}`,
       `service "${name}" has no certificate yet: a visitor was turned away${why}`,
