@@ -409,6 +409,9 @@ export const TRUST_FINDINGS = 256
 export const TRUST_REPEATED_MS = 24 * 3_600_000
 /** The checks of `doctor`: what one of them asks for a target, a port or a time. */
 export const DOCTOR_ANSWER_MS = 5_000
+/** Visitors' ports that it tries, and what it reads of a page whose Date it wants. */
+export const DOCTOR_PORTS = 64
+export const CLOCK_ANSWER_BYTES = 1 * MiB
 /** Clocks further apart than this are worth a line: certificates and ACME bear minutes. */
 export const CLOCK_SKEW_MS = 120_000
 /** A certificate with less than this left should have been renewed. */

@@ -21,6 +21,7 @@ import { Serving } from './serving.ts'
 import { type ClientStatus, statusOf } from './status.ts'
 import { StatusSocket } from './status-socket.ts'
 import { Tally } from './tally.ts'
+import { chainsInFiles } from './tls/files.ts'
 import { certificateSource } from './tls/sources.ts'
 import { type Finding, ProbeNonces, probeAnswerer, type TrustWatch } from './trust/index.ts'
 import { type ClientTrust, watchOf } from './trust/of-client.ts'
@@ -189,8 +190,10 @@ export class Client extends EventEmitter<ClientEvents> {
       this.#owner.answered(connector, [...this.#services.keys()])
     }
     this.#prober.watch(this.#services.values())
+    const sameTrust = JSON.stringify(trust?.settings) === JSON.stringify(this.#trust?.settings)
     this.#trust = trust
-    this.#watch?.changed()
+    if (sameTrust) this.#watch?.changed()
+    else this.#watch?.restart()
     this.#tellReaders()
   }
 
@@ -211,7 +214,7 @@ export class Client extends EventEmitter<ClientEvents> {
       urls: (name) => this.#connectors.flatMap((connector) => this.#outcomes.of(connector, name)?.urls ?? []),
       gateways: () =>
         this.#connectors.flatMap(({ entry }) => entry.addresses.map((address) => parseRemote(address).host)),
-      certificates: () => this.#serving.chains,
+      chains: async () => [...this.#serving.chains, ...(await chainsInFiles(this.#services.values()))],
       alarm: (finding) => {
         this.#tally.count('trust_alarm')
         this.emit('trust', finding)
@@ -337,6 +340,7 @@ export class Client extends EventEmitter<ClientEvents> {
         const outcome = this.#outcomes.learn(connector, service)
         if (outcome !== undefined) this.emit('service', outcome)
       }
+      this.#watch?.changed()
       this.#tellReaders()
     },
     failed: (connector, error) => {

@@ -5,6 +5,8 @@
  */
 export { chooseGateway } from './choose.ts'
 export { Client, type ClientEvents, type ClientOptions } from './client.ts'
+export type { DoctorContext, DoctorFinding } from './doctor/index.ts'
+export { loadDoctor } from './doctor/load.ts'
 export { checkKnown, type GatewayEntry, joinedGateways, rememberGateway } from './gateways.ts'
 export { type JoinOptions, join } from './join.ts'
 export type { ClientService, ServiceOutcome, VisitorInfo } from './services.ts'

@@ -37,6 +37,8 @@ export interface TrustContext {
   ca?: readonly string[] | undefined
   /** Milliseconds of the epoch. */
   now(): number
+  /** Where probes come from, on a machine with several addresses. */
+  localAddress?: string | undefined
 }
 
 /** The checks of one host. None rejects; each ends within TRUST_CHECK_MS, or with its signal. */
@@ -76,7 +78,7 @@ export function trustChecks(context: TrustContext): TrustChecks {
     probe: (subject, signal) =>
       bounded('probe', subject, signal, async (signal) => {
         const { host, port, tls, probed } = subject
-        if (!probed) return []
+        if (!probed || port === undefined) return []
         const { settings, ca } = context
         const { nameservers } = settings
         return checkProbe(new Dns({ nameservers, signal }), {
@@ -90,6 +92,7 @@ export function trustChecks(context: TrustContext): TrustChecks {
           isPublic: publicFor(nameservers),
           ca,
           signal,
+          localAddress: context.localAddress,
         })
       }),
   }

@@ -3,7 +3,7 @@
  * TLS of a visitor. The judges are pure (`caa`, `ct`, `probe`, `probe-proof`); what asks the network is beside them
  * (`dns`, `…-check`, `…-dial`), and loaded when the first check is due.
  */
-export { type Finding, findingKey } from './finding.ts'
+export { type Finding, findingKey, type TrustCheck } from './finding.ts'
 export { probeAnswerer } from './probe-answer.ts'
 export { ProbeNonces } from './probe-nonces.ts'
 export { probeAnswer } from './probe-proof.ts'

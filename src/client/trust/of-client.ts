@@ -41,8 +41,8 @@ export interface WatchedClient {
   urls(service: string): readonly string[]
   /** Names or IP addresses, without ports. */
   gateways(): readonly string[]
-  /** Chains that visitors are shown now, PEM. */
-  certificates(): Iterable<string>
+  /** Chains that visitors are shown now, or will be once they are read, PEM. */
+  chains(): Promise<readonly string[]>
   alarm(finding: Finding): void
 }
 
@@ -75,20 +75,28 @@ export function watchOf(client: WatchedClient): TrustWatch {
         hosts: () => subjects().map(({ host }) => host),
         gateways: () => client.gateways(),
         accounts: async () => (await client.trust().accounts?.()) ?? [],
-        known: () => keysOf(client),
+        async known() {
+          const { state } = client
+          const chains = await client.chains()
+          if (state !== undefined) await new ShownKeys(state).add(pinsOf(chains), Date.now())
+          return keysOf(chains, { trust: client.trust(), state })
+        },
         now: Date.now,
       })
     },
   })
 }
 
-/** Every key that a certificate of ours may have. */
-async function keysOf(client: WatchedClient): Promise<Pin[]> {
-  const { state } = client
-  const current = [...client.certificates()].map((chain) => pinOf(new X509Certificate(chain).publicKey))
-  const ordered = (await client.trust().ordered?.()) ?? []
-  if (state === undefined) return [...current, ...ordered]
-  const shown = new ShownKeys(state)
-  await shown.add(current, Date.now())
-  return [...current, ...ordered, ...(await shown.list())]
+/** Every key that a certificate of ours may have: shown now (`chains`, PEM), ordered, or shown before. */
+export async function keysOf(
+  chains: readonly string[],
+  { trust, state }: { trust: ClientTrust; state: State | undefined },
+): Promise<Pin[]> {
+  const ordered = (await trust.ordered?.()) ?? []
+  const shown = state === undefined ? [] : await new ShownKeys(state).list()
+  return [...pinsOf(chains), ...ordered, ...shown]
+}
+
+function pinsOf(chains: readonly string[]): Pin[] {
+  return chains.map((chain) => pinOf(new X509Certificate(chain).publicKey))
 }

@@ -79,7 +79,8 @@ export function judgeProbe(host: string, sight: ProbeSight, knowledge: ProbeKnow
   if (outcome === 'unreachable') {
     return {
       ...about,
-      level: 'warn',
+      // A proxy may fail by itself; to a direct visit the gateway does not answer.
+      level: via === undefined ? 'fail' : 'warn',
       text: `unreachable: ${way}: ${printable(sight.unreachable ?? '')}`,
       advice:
         via === undefined

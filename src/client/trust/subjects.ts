@@ -8,13 +8,13 @@ export interface TrustSubject {
   host: string
   /** Where its certificate comes from. */
   tls: TlsMode
-  /** Where visitors come in. */
-  port: number
+  /** Where visitors come in; undefined while no gateway has said. */
+  port: number | undefined
   /** Its terminator answers probes. */
   probed: boolean
 }
 
-/** The port of https where no gateway has told another one. */
+/** Of a URL that names none. */
 const HTTPS_PORT = 443
 
 /** Each host of the https services once. `urls` are what gateways said of where visitors reach a service. */
@@ -27,7 +27,7 @@ export function subjectsOf(
     if (type !== 'https') continue
     // A server of this process has the whole session; a target that speaks TLS has it too.
     const probed = tls !== 'passthrough' && serve === undefined
-    const port = portIn(urls(name)) ?? HTTPS_PORT
+    const port = portIn(urls(name))
     for (const host of hosts) {
       if (!subjects.has(host)) subjects.set(host, { service: name, host, tls, port, probed })
     }
@@ -37,8 +37,8 @@ export function subjectsOf(
 
 function portIn(urls: readonly string[]): number | undefined {
   for (const url of urls) {
-    const port = /^https:\/\/[^/]*:([0-9]{1,5})(?:\/|$)/.exec(url)?.[1]
-    if (port !== undefined) return Number(port)
+    if (!url.startsWith('https://')) continue
+    return Number(/^https:\/\/[^/]*:([0-9]{1,5})(?:\/|$)/.exec(url)?.[1] ?? HTTPS_PORT)
   }
   return undefined
 }

@@ -61,7 +61,7 @@ export class TrustWatch {
   readonly #now: () => number
   readonly #later: (ms: Millis, callback: () => void) => () => void
   readonly #abort = new AbortController()
-  readonly #timers = new Map<Kind, () => void>()
+  readonly #timers = new Map<Kind, { at: number; forget: () => void }>()
   /** What the last check of a kind and host came to. */
   readonly #findings = new Map<string, Finding[]>()
   readonly #alarms = new Map<string, { finding: Finding; first: number; last: number }>()
@@ -82,19 +82,28 @@ export class TrustWatch {
     }
   }
 
-  /** Other hosts are offered: those that nobody has looked at are not to wait for the next round. */
+  /** Other hosts are offered, or reached: those that nobody has looked at are not to wait for the next round. */
   changed(): void {
-    for (const [kind, forget] of this.#timers) {
-      if (this.#hasSeenAll(kind)) continue
+    for (const [kind, { at, forget }] of this.#timers) {
+      const soon = TRUST_FIRST_MS * this.#options.random()
+      if (this.#hasSeenAll(kind) || at <= this.#now() + soon) continue
       forget()
-      this.#plan(kind, TRUST_FIRST_MS * this.#options.random())
+      this.#plan(kind, soon)
     }
+  }
+
+  /** What is ours is said anew: what was found before may be none of it. */
+  restart(): void {
+    this.#findings.clear()
+    this.#alarms.clear()
+    this.#said.clear()
+    this.changed()
   }
 
   /** Resolves when no check is under way any more. */
   async close(): Promise<void> {
     this.#abort.abort()
-    for (const forget of this.#timers.values()) forget()
+    for (const { forget } of this.#timers.values()) forget()
     this.#timers.clear()
     await this.#running
   }
@@ -114,20 +123,18 @@ export class TrustWatch {
 
   #plan(kind: Kind, ms: Millis): void {
     if (this.#abort.signal.aborted) return
-    this.#timers.set(
-      kind,
-      this.#later(ms, () => {
-        this.#timers.delete(kind)
-        // One kind after the other: a client is not to spend its uplink on itself.
-        this.#running = this.#running.then(() => this.#round(kind))
-      }),
-    )
+    const forget = this.#later(ms, () => {
+      this.#timers.delete(kind)
+      // One kind after the other: a client is not to spend its uplink on itself.
+      this.#running = this.#running.then(() => this.#round(kind))
+    })
+    this.#timers.set(kind, { at: this.#now() + ms, forget })
   }
 
   async #round(kind: Kind): Promise<void> {
     const { log, random } = this.#options
     const { signal } = this.#abort
-    const hosts = this.#options.subjects()
+    const hosts = this.#subjects(kind)
     const { ms, from, to } = RHYTHMS[kind]
     let next: Millis = ms * (from + (to - from) * random())
     this.#forgetAllBut(kind, hosts)
@@ -151,7 +158,13 @@ export class TrustWatch {
   }
 
   #hasSeenAll(kind: Kind): boolean {
-    return this.#options.subjects().every(({ host }) => this.#findings.has(`${kind} ${host}`))
+    return this.#subjects(kind).every(({ host }) => this.#findings.has(`${kind} ${host}`))
+  }
+
+  /** Hosts that can be looked at: a visit needs a place, and somebody who answers. */
+  #subjects(kind: Kind): readonly TrustSubject[] {
+    const all = this.#options.subjects()
+    return kind === 'probe' ? all.filter(({ probed, port }) => probed && port !== undefined) : all
   }
 
   /** Hosts that are no longer offered. */

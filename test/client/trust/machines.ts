@@ -42,7 +42,12 @@ export async function honestGateway(to: number, address = '127.0.0.1'): Promise<
 export async function hostileGateway(
   to: number,
   { key, cert }: Issued,
-  { relays = false, spares, host = '' }: { relays?: boolean; spares?: string; host?: string } = {},
+  {
+    relays = false,
+    spares,
+    host = '',
+    at = { port: 0, address: '127.0.0.1' },
+  }: { relays?: boolean; spares?: string; host?: string; at?: { port: number; address: string } } = {},
 ): Promise<Listening & { intercepted: string[] }> {
   const intercepted: string[] = []
   const sockets = new Set<Socket>()
@@ -68,7 +73,7 @@ export async function hostileGateway(
       inside.emit('connection', socket)
     }
   })
-  return { intercepted, ...(await listening(server, '127.0.0.1', sockets)) }
+  return { intercepted, ...(await listening(server, at.address, sockets, at.port)) }
 }
 
 /** Dials from another address than whoever asks it. */
@@ -115,12 +120,13 @@ export async function listening(
   server: Server,
   address = '127.0.0.1',
   sockets: Set<Socket> = new Set(),
+  port = 0,
 ): Promise<Listening> {
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
     socket.on('error', () => undefined)
   })
-  server.listen(0, address)
+  server.listen(port, address)
   await once(server, 'listening')
   return {
     port: (server.address() as AddressInfo).port,

@@ -160,12 +160,12 @@ describe('a probe', () => {
     const silent = kept(await listening(createServer((socket) => socket.destroy())))
     const finding = await one(silent.port)
     expect(finding).toMatchObject({
-      level: 'warn',
+      level: 'fail',
       text: expect.stringMatching(/^unreachable: 127\.0\.0\.1:/),
     })
     const home = kept(await terminator(identity, ours, { maxVersion: 'TLSv1.2' }))
     expect(await one(home.port)).toMatchObject({
-      level: 'warn',
+      level: 'fail',
       text: expect.stringMatching(/^unreachable: /),
     })
     const refusing = kept(await httpProxy('127.0.0.1', 403))

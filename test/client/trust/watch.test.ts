@@ -15,8 +15,8 @@ import { recordingLog } from '../world.ts'
 
 const START = Date.parse('2026-01-01T00:00:00Z')
 
-function subject(host: string): TrustSubject {
-  return { service: 'web', host, tls: 'acme', port: 443, probed: true }
+function subject(host: string, port: number | undefined): TrustSubject {
+  return { service: 'web', host, tls: 'acme', port, probed: true }
 }
 
 function foreign(about: string, text = 'foreign leaf'): Finding {
@@ -26,6 +26,7 @@ function foreign(about: string, text = 'foreign leaf'): Finding {
 /** A watch whose time and checks are in hand. */
 class World {
   hosts = ['a.example']
+  port: number | undefined = 443
   /** What is found, by kind and host. */
   found: Record<string, Finding[]> = {}
   readonly made: string[] = []
@@ -37,7 +38,7 @@ class World {
   #timers: { at: number; callback: () => void }[] = []
   #moved = (): void => {}
   readonly watch = new TrustWatch({
-    subjects: () => this.hosts.map(subject),
+    subjects: () => this.hosts.map((host) => subject(host, this.port)),
     checks: async () => {
       this.loaded += 1
       return this.checks
@@ -181,6 +182,34 @@ describe('the watch of a client', () => {
     await world.pass(TRUST_FIRST_MS)
     expect(world.made.toSorted()).toEqual(['caa b.example', 'ct b.example', 'probe b.example'])
     expect(world.watch.report.findings).toEqual([])
+  })
+
+  it('visits a host once it is known where visitors come in', async () => {
+    const world = new World()
+    world.port = undefined
+    world.watch.start()
+    await world.pass(TRUST_FIRST_MS)
+    expect(world.made.toSorted()).toEqual(['caa a.example', 'ct a.example'])
+    world.port = 8443
+    // Each word of a gateway asks for it, and none puts it off.
+    world.watch.changed()
+    world.random = 0.9
+    world.watch.changed()
+    await world.pass(TRUST_FIRST_MS / 2)
+    expect(world.made).toContain('probe a.example')
+  })
+
+  it('begins anew when what is ours is said anew', async () => {
+    const world = new World()
+    world.found['ct a.example'] = [{ ...foreign('a.example'), check: 'ct' }]
+    world.watch.start()
+    await world.pass(TRUST_FIRST_MS)
+    expect(world.watch.report.alarms).toHaveLength(1)
+    world.found = {}
+    world.watch.restart()
+    await world.pass(TRUST_FIRST_MS)
+    expect(world.watch.report.alarms).toEqual([])
+    expect(world.made.filter((each) => each === 'ct a.example')).toHaveLength(2)
   })
 
   it('goes on after a check that failed by a mistake of ours', async () => {
