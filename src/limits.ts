@@ -407,6 +407,8 @@ export const SHOWN_KEYS = 4_096
 export const TRUST_FINDINGS = 256
 /** An alarm that goes on is said again this often. */
 export const TRUST_REPEATED_MS = 24 * 3_600_000
+/** What an authority says of itself: a handful of URLs and names. */
+export const ACME_DIRECTORY_BYTES = 64 * KiB
 /** The checks of `doctor`: what one of them asks for a target, a port or a time. */
 export const DOCTOR_ANSWER_MS = 5_000
 /** Visitors' ports that it tries, and what it reads of a page whose Date it wants. */

@@ -152,20 +152,18 @@ describe('doctor', () => {
     expect(Object.keys(said)).toEqual(['ok', 'findings', 'gatewayKnows', 'gatewayDoesNotKnow'])
     expect(said.ok).toBe(true)
     expect(said.findings.map(({ check }) => check)).toEqual([
-      ...[
-        'gateway',
-        'gateway',
-        'clock',
-        'service',
-        'target',
-        'dns',
-        'port',
-        'certificate',
-        'caa',
-        'dnssec',
-        'ct',
-        'probe',
-      ],
+      'gateway',
+      'gateway',
+      'clock',
+      'service',
+      'target',
+      'dns',
+      'port',
+      'certificate',
+      'caa',
+      'dnssec',
+      'ct',
+      'probe',
     ])
   })
 

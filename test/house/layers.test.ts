@@ -29,6 +29,7 @@ const ROOMS: Record<string, readonly string[]> = {
 const PACKAGES: Record<string, { rooms: readonly string[]; dynamic?: true }> = {
   '@peculiar/x509': { rooms: ['identity', 'client'], dynamic: true },
   'reflect-metadata': { rooms: ['identity', 'client'], dynamic: true },
+  'dns-packet': { rooms: ['client'] },
   'prom-client': { rooms: ['gateway'], dynamic: true },
   'toml-eslint-parser': { rooms: ['config'] },
   commander: { rooms: ['cli'] },

@@ -2,6 +2,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { readIssuances, searchUrl } from '../../../src/client/trust/ct.ts'
 import { type CtQuestion, checkCt } from '../../../src/client/trust/ct-check.ts'
 import type { Finding } from '../../../src/client/trust/finding.ts'
+import { withIssuers } from '../../../src/client/trust/issuers.ts'
 import { DEFAULT_TRUST } from '../../../src/config/index.ts'
 import { CT_PAGE_BYTES, CT_PAGES } from '../../../src/limits.ts'
 import { type Issued, TestAuthority } from './authorities.ts'
@@ -202,6 +203,41 @@ describe('the search', () => {
         notBefore: '2026-01-01T00:00:00Z',
         notAfter: '2026-03-01T00:00:00-00:00',
       },
+    ])
+  })
+})
+
+describe('the names of authorities in CAA', () => {
+  const accounts = (directory: string) => [{ directory, uri: 'https://ca.example/1' }]
+
+  it('are asked of their directories', async () => {
+    search.instead = () => ({
+      status: 200,
+      body: '{"newOrder":"x","meta":{"caaIdentities":["CA.example","a b"]}}',
+    })
+    const directory = search.template.split('?')[0] ?? ''
+    expect(
+      await withIssuers([...accounts(directory), ...accounts(directory)], { ca: [ca.certificate] }),
+    ).toEqual([
+      { uri: 'https://ca.example/1', issuers: ['ca.example'] },
+      { uri: 'https://ca.example/1', issuers: ['ca.example'] },
+    ])
+    expect(search.asked).toHaveLength(1)
+  })
+
+  it.each([
+    [200, '{}'],
+    [200, '<html>'],
+    [200, '[]'],
+    [500, '{"meta":{"caaIdentities":["ca.example"]}}'],
+  ])('are not known where the answer is %i %s', async (status, body) => {
+    search.instead = () => ({ status, body })
+    const directory = search.template.split('?')[0] ?? ''
+    expect(await withIssuers(accounts(directory), { ca: [ca.certificate] })).toEqual([
+      { uri: 'https://ca.example/1', issuers: [] },
+    ])
+    expect(await withIssuers(accounts('https://localhost:1/'))).toEqual([
+      { uri: 'https://ca.example/1', issuers: [] },
     ])
   })
 })

@@ -1,4 +1,5 @@
 import { encode } from 'dns-packet'
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Dns } from '../../../src/client/trust/dns.ts'
 import { ask } from '../../../src/client/trust/dns-ask.ts'
@@ -71,6 +72,31 @@ describe('a question to a name server', () => {
     const many = Buffer.from(whole)
     many.writeUInt16BE(0xffff, 6)
     expect(answerIn(many, 7, asked)).toBeUndefined()
+  })
+
+  it('is answered by no bytes that were made up: nothing throws, nothing is taken for records', () => {
+    const asked = { name: 'example.com', type: 'CAA' as const }
+    const whole = encode({
+      type: 'response',
+      id: 7,
+      flags: 0x400,
+      questions: [asked],
+      answers: caa('example.com', ['issue', ';']),
+    })
+    const mutated = fc.tuple(fc.nat(whole.length - 1), fc.nat(255)).map(([at, byte]) => {
+      const copy = Buffer.from(whole)
+      copy[at] = byte
+      return copy
+    })
+    const bytes = fc.uint8Array({ maxLength: 600 }).map((each) => Buffer.from(each))
+    fc.assert(
+      fc.property(fc.oneof(mutated, bytes), (message) => {
+        for (const { name, type } of answerIn(message, 7, asked)?.records ?? []) {
+          expect([typeof name, typeof type]).toEqual(['string', 'string'])
+        }
+      }),
+      { numRuns: 3_000 },
+    )
   })
 
   it('goes to the next server when one refuses, and tells when none answers', async () => {
