@@ -111,7 +111,7 @@ function trustLines(trust: ClientStatus['trust']): string[] {
     ...alarms.map(
       ({ finding: { check, about, text }, last }) => `ALARM ${check} ${about}: ${text} (last seen ${last})`,
     ),
-    ...(unwell === 0 ? [] : [`trust: ${unwell} things to look at: "blindgate doctor" tells them`]),
+    ...(unwell === 0 ? [] : [`trust: "blindgate doctor" has ${unwell} more to say`]),
   ]
 }
 

@@ -6,7 +6,7 @@ import type { Pin } from '../../identity/index.ts'
 import { TRUST_CHECK_MS } from '../../limits.ts'
 import { printable } from '../../protocol/index.ts'
 import type { CaaAccount, ValidationMethod } from './caa.ts'
-import { checkCaa } from './caa-check.ts'
+import { caaProblem, checkCaa } from './caa-check.ts'
 import type { KnownKeys } from './ct.ts'
 import { checkCt } from './ct-check.ts'
 import { Dns } from './dns.ts'
@@ -95,6 +95,36 @@ export function trustChecks(context: TrustContext): TrustChecks {
           localAddress: context.localAddress,
         })
       }),
+  }
+}
+
+/**
+ * For `acme.require_caa`: says why no certificate should be ordered for these hosts by this account; undefined when their
+ * records let it, and nobody else. Never rejects: what cannot be found out is a reason too.
+ */
+export function orderGuard(
+  context: Pick<TrustContext, 'settings' | 'gateways' | 'accounts'>,
+): (
+  hosts: readonly string[],
+  accountUri: string,
+  methods: readonly ValidationMethod[],
+) => Promise<string | undefined> {
+  return async (hosts, accountUri, methods) => {
+    const abort = new AbortController()
+    const timer = setTimeout(() => abort.abort(), TRUST_CHECK_MS)
+    try {
+      const dns = new Dns({ nameservers: context.settings.nameservers, signal: abort.signal })
+      const accounts = await context.accounts()
+      const account = accounts.find(({ uri }) => uri === accountUri) ?? { uri: accountUri, issuers: [] }
+      const addresses: string[] = []
+      for (const host of hosts) addresses.push(...(await gatewayAddresses(dns, host, context.gateways())))
+      return await caaProblem(dns, hosts, { accounts: [account], methods, gatewayAddresses: addresses })
+    } catch (error) {
+      if (!(error instanceof TunnelError)) throw error
+      return error.message
+    } finally {
+      clearTimeout(timer)
+    }
   }
 }
 
