@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import type { ClientStatus, ClientTrust, DoctorFinding } from '../client/index.ts'
@@ -52,24 +53,35 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   }
   const file = await fileOf(config)
   const state = await stateOf(globals, { create: false })
-  const [{ examine, GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW }, { identityIn, instanceId }, { joinedGateways }] =
-    await Promise.all([
-      import('../client/index.ts').then(({ loadDoctor }) => loadDoctor()),
-      import('../state/index.ts'),
-      import('../client/index.ts'),
-    ])
+  const [
+    { examine, NO_GATEWAY, GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW },
+    { identityIn, instanceId },
+    { joinedGateways },
+  ] = await Promise.all([
+    import('../client/index.ts').then(({ loadDoctor }) => loadDoctor()),
+    import('../state/index.ts'),
+    import('../client/index.ts'),
+  ])
   const joined = await joinedGateways(state)
   const named = file !== undefined && file.file.gateways.length > 0
-  const findings = await examine({
-    state,
-    identity: await identityIn(state, 'client'),
-    introduction: { version: VERSION, instance: instanceId(state.path), process: `doctor-${process.pid}` },
-    gateways: named ? await gatewaysOf(file.file, state, file.path) : joined,
-    services: file?.file.services ?? [],
-    trust: await trustOf(file?.file),
-    running: await runningOn(state),
-    signal: new AbortController().signal,
-  })
+  const gateways = named ? await gatewaysOf(file.file, state, file.path) : joined
+  const look = async (): Promise<DoctorFinding[]> =>
+    examine({
+      state,
+      identity: await identityIn(state, 'client'),
+      introduction: {
+        version: VERSION,
+        instance: instanceId(state.path),
+        process: randomBytes(16).toString('hex'),
+      },
+      gateways,
+      services: file?.file.services ?? [],
+      trust: await trustOf(file?.file),
+      running: await runningOn(state),
+      signal: new AbortController().signal,
+    })
+  // A machine that has joined nothing may have no key yet, and gets none by being looked at.
+  const findings = gateways.length === 0 ? [NO_GATEWAY] : await look()
   const bad = findings.filter(({ level }) => level === 'fail')
   if (globals.json === true) {
     const said = {

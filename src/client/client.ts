@@ -23,7 +23,7 @@ import { StatusSocket } from './status-socket.ts'
 import { Tally } from './tally.ts'
 import { chainsInFiles } from './tls/files.ts'
 import { certificateSource } from './tls/sources.ts'
-import { type Finding, ProbeNonces, probeAnswerer, type TrustWatch } from './trust/index.ts'
+import { type Finding, ProbeAnswerer, ProbeNonces, type TrustWatch } from './trust/index.ts'
 import { type ClientTrust, watchOf } from './trust/of-client.ts'
 
 export interface ClientOptions {
@@ -108,8 +108,9 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#gatewayLog = new GatewayLog(log)
     this.#services = servicesByName(options.services, gateways)
     const nonces = new ProbeNonces()
+    const probes = new ProbeAnswerer(identity, nonces)
     this.#serving = new Serving({
-      local: probeAnswerer(identity, nonces),
+      local: (head, socket) => probes.answer(head, socket),
       log,
       tally: this.#tally,
       sourceOf: (service) => certificateSource(service, { state, log }),

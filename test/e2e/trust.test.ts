@@ -1,6 +1,6 @@
 /** Whether visitors reach a client unread: real gateways, honest and hostile, and what the client and `doctor` say of them. */
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { pino } from 'pino'
@@ -122,6 +122,7 @@ describe('doctor', () => {
       code: 0,
       err: '',
       lines: [
+        `ok    state ${world.path('home')}: is private, and has this machine's key ${pin}`,
         expect.stringMatching(
           /^ok {4}gateway 127\.0\.0\.1:\d+: is reached, and has the pinned key sha256:\S+$/,
         ),
@@ -152,6 +153,7 @@ describe('doctor', () => {
     expect(Object.keys(said)).toEqual(['ok', 'findings', 'gatewayKnows', 'gatewayDoesNotKnow'])
     expect(said.ok).toBe(true)
     expect(said.findings.map(({ check }) => check)).toEqual([
+      'state',
       'gateway',
       'gateway',
       'clock',
@@ -176,6 +178,7 @@ describe('doctor', () => {
     const ended = await doctor(args)
     expect(ended.code).toBe(1)
     expect(lines(ended)).toEqual([
+      expect.stringContaining('ok    state'),
       expect.stringContaining('ok    gateway'),
       expect.stringContaining('ok    gateway'),
       expect.stringContaining('ok    clock'),
@@ -192,7 +195,7 @@ describe('doctor', () => {
     ])
     expect(ended.out).toMatch(/^ {6}→ start it, or correct `target`$/m)
     expect(lastLine(ended.err)).toMatch(
-      /^blindgate: 3 of 11 checks are not well: start it, or correct `target`$/,
+      /^blindgate: 3 of 12 checks are not well: start it, or correct `target`$/,
     )
   })
 
@@ -204,7 +207,7 @@ describe('doctor', () => {
     )
     const ended = await doctor(['-c', world.path('wrong.toml')])
     expect(ended.code).toBe(1)
-    expect(lines(ended)).toEqual([
+    expect(lines(ended).slice(1)).toEqual([
       expect.stringMatching(
         new RegExp(
           `^fail {2}gateway 127\\.0\\.0\\.1:${tls}: the key of gateway .* is not the one that was pinned`,
@@ -217,8 +220,23 @@ describe('doctor', () => {
   it('looks at the gateway alone where there is no file', async () => {
     const ended = await doctor([])
     expect(ended.code).toBe(0)
-    expect(lines(ended)).toHaveLength(2)
+    expect(lines(ended)).toHaveLength(3)
     expect(ended.out).toContain('no blindgate.toml here: services were not looked at')
+    // What runs says of itself.
+    await serving()
+    expect(lines(await doctor([])).slice(3)).toEqual([
+      `ok    service web: is offered at https://${HOST}:${tls}`,
+    ])
+  })
+
+  it('says to join where no gateway was joined, and makes no key there', async () => {
+    await openState(world.path('fresh'))
+    const ended = await world.run('fresh', ['doctor'])
+    expect({ code: ended.code, lines: lines(ended) }).toEqual({
+      code: 1,
+      lines: ['fail  gateway none: this machine has joined no gateway'],
+    })
+    expect(readdirSync(world.path('fresh'))).toEqual([])
   })
 
   it('--probe needs no state, and says ok only of what it saw', async () => {

@@ -9,17 +9,6 @@ import type { DoctorFinding } from './index.ts'
 
 /** Each gateway: whether it is reached, has the pinned key, and knows this machine. */
 export async function gatewayChecks(context: DoctorContext): Promise<DoctorFinding[]> {
-  if (context.gateways.length === 0) {
-    return [
-      {
-        check: 'gateway',
-        about: 'none',
-        level: 'fail',
-        text: 'this machine has joined no gateway',
-        advice: 'run `blindgate invite` on the gateway, and `blindgate join` here',
-      },
-    ]
-  }
   return (await Promise.all(context.gateways.map((gateway) => gatewayCheck(context, gateway)))).flat()
 }
 

@@ -18,6 +18,7 @@ export { probeFromHere } from './trust.ts'
 
 export type DoctorCheck =
   | TrustCheck
+  | 'state'
   | 'gateway'
   | 'clock'
   | 'service'
@@ -27,8 +28,24 @@ export type DoctorCheck =
   | 'certificate'
 export type DoctorFinding = Finding<DoctorCheck>
 
+/** The folder was opened, and the key read: what is wrong with either ends the command before. */
+function stateChecks({ state, identity }: DoctorContext): Promise<DoctorFinding[]> {
+  const text = `is private, and has this machine's key ${identity.pin}`
+  return Promise.resolve([{ check: 'state', about: state.path, level: 'ok', text }])
+}
+
+/** For a machine that has no gateway yet: there is nothing else to look at. */
+export const NO_GATEWAY: DoctorFinding = {
+  check: 'gateway',
+  about: 'none',
+  level: 'fail',
+  text: 'this machine has joined no gateway',
+  advice: 'run `blindgate invite` on the gateway, and `blindgate join` here',
+}
+
 /** In the order in which one thing needs the one before. They are made at once. */
 const CHECKS: readonly ((context: DoctorContext) => Promise<DoctorFinding[]>)[] = [
+  stateChecks,
   gatewayChecks,
   clockChecks,
   runningChecks,

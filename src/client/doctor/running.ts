@@ -1,9 +1,11 @@
 import type { DoctorContext } from './context.ts'
 import type { DoctorFinding } from './index.ts'
 
-/** What the client that runs says of each service: where visitors reach it, or why they do not. */
+/** What clients that run say of each service, those of quick commands too: where visitors reach it, or why they do not. */
 export function runningChecks({ services, running }: DoctorContext): Promise<DoctorFinding[]> {
-  const findings = services.map(({ name }): DoctorFinding => {
+  const offered = running.flatMap(({ routes }) => routes.map(({ name }) => name))
+  const names = new Set([...services.map(({ name }) => name), ...offered])
+  const findings = [...names].map((name): DoctorFinding => {
     const about = { check: 'service' as const, about: name }
     const routes = running.flatMap((status) => status.routes.filter((route) => route.name === name))
     const urls = routes.flatMap((route) => route.urls)

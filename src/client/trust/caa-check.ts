@@ -1,6 +1,7 @@
 import { SocketAddress } from 'node:net'
 import { TunnelError } from '../../errors.ts'
 import { plainAddress } from '../../net/index.ts'
+import { printable } from '../../protocol/index.ts'
 import { type CaaAccount, type CaaFacts, judgeCaa, type ValidationMethod } from './caa.ts'
 import { type Dns, parentOf, type Resolved, type Zone } from './dns.ts'
 import type { CaaRecord } from './dns-message.ts'
@@ -57,7 +58,8 @@ async function gather(
   const own = await dns.resolve(base, 'CAA')
   const climbed = own.records.length > 0 ? own : await climb(dns, parentOf(base))
   const challenge = await dns.resolve(`_acme-challenge.${base}`, 'CAA')
-  const zones = [...own.zones, ...challenge.zones, ...(climbed?.zones ?? [])]
+  const deciding = [...own.zones, ...challenge.zones, ...(climbed?.zones ?? [])]
+  const zones = [...deciding, ...(await zonesAbove(dns, deciding))]
   const gateway = new Set(gatewayAddresses.map(canonical))
   const atGateway = zones.filter(({ addresses }) => addresses.some((each) => gateway.has(canonical(each))))
   const zone = (climbed ?? own).zones.at(-1)
@@ -65,14 +67,29 @@ async function gather(
     throw new TunnelError('internal', { scope: 'process', detail: 'a name without a zone' })
   const facts = {
     host,
-    relevant: climbed === undefined ? undefined : { owner: climbed.owner, records: caaIn(climbed) },
-    place: own.owner,
+    relevant:
+      climbed === undefined ? undefined : { owner: printable(climbed.owner), records: caaIn(climbed) },
+    place: printable(own.owner),
     atGateway: [...new Set(atGateway.map(({ apex }) => apex))],
     accounts,
     methods,
     wildcard: hosts.includes(`*.${base}`),
   }
   return { facts, zone }
+}
+
+/** Who runs a zone above can give the one below to others. One that does not answer here decides nothing here. */
+async function zonesAbove(dns: Dns, zones: readonly Zone[]): Promise<Zone[]> {
+  const above = new Map<string, Zone>()
+  for (const { apex } of zones) {
+    for (let name = parentOf(apex); name !== '' && !above.has(name); ) {
+      const zone = await dns.zoneOf(name).catch(() => undefined)
+      if (zone === undefined) break
+      above.set(name, zone)
+      name = parentOf(zone.apex)
+    }
+  }
+  return [...above.values()]
 }
 
 /** The first name upwards that has CAA records (RFC 8659, 3). An alias is followed, and climbed past, not along. */
@@ -91,12 +108,13 @@ function caaIn({ records }: Resolved): CaaRecord[] {
 /** Whether forged answers would be noticed by an authority: it asks for these records, from wherever it is. */
 async function checkDnssec(dns: Dns, host: string, zone: Zone): Promise<Finding> {
   const { apex } = zone
+  const named = `zone ${printable(apex)}`
   try {
     const keys = await dns.ofZone(zone, apex, 'DNSKEY')
     const above = parentOf(apex)
     const chained = above === '' || (await dns.ofZone(await dns.zoneOf(above), apex, 'DS')).length > 0
     if (keys.length > 0 && chained) {
-      return { check: 'dnssec', about: host, level: 'ok', text: `DNSSEC signs zone ${apex}` }
+      return { check: 'dnssec', about: host, level: 'ok', text: `DNSSEC signs ${named}` }
     }
     return {
       check: 'dnssec',
@@ -104,8 +122,8 @@ async function checkDnssec(dns: Dns, host: string, zone: Zone): Promise<Finding>
       level: 'warn',
       text:
         keys.length === 0
-          ? `DNSSEC does not sign zone ${apex}`
-          : `zone ${apex} has DNSSEC keys, and its parent has no DS record of them`,
+          ? `DNSSEC does not sign ${named}`
+          : `${named} has DNSSEC keys, and its parent has no DS record of them`,
       advice:
         'whoever is on the path between an authority and the name servers can forge the answers on which certificates depend: turn DNSSEC on where the zone is kept',
     }

@@ -4,7 +4,7 @@
  * (`dns`, `…-check`, `…-dial`), and loaded when the first check is due.
  */
 export { type Finding, findingKey, type TrustCheck } from './finding.ts'
-export { probeAnswerer } from './probe-answer.ts'
+export { ProbeAnswerer } from './probe-answer.ts'
 export { ProbeNonces } from './probe-nonces.ts'
 export { probeAnswer } from './probe-proof.ts'
 export { ShownKeys } from './shown-keys.ts'

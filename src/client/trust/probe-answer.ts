@@ -12,24 +12,37 @@ import {
   probeNonce,
 } from './probe-proof.ts'
 
-/** A request of a visitor, wherever its TLS ended: `target` is asked for only when its length fits. */
-export type Probed = Pick<RequestHead, 'method' | 'host' | 'targetStart' | 'targetEnd' | 'bytes'>
+/** Answers probes in a target's place, for the terminators of this process. */
+export class ProbeAnswerer {
+  readonly #identity: Pick<Identity, 'key'>
+  readonly #nonces: ProbeNonces
 
-/**
- * Answers probes in a target's place, and nothing else: undefined for every other request. For the terminators of this
- * process, over http/1.1 and h2; `socket` is the visitor's own TLS session.
- */
-export function probeAnswerer(
-  identity: Pick<Identity, 'key'>,
-  nonces: ProbeNonces,
-): (head: Probed, socket: Socket) => LocalAnswer | undefined {
-  return ({ method, host, targetStart, targetEnd, bytes }, socket) => {
+  constructor(identity: Pick<Identity, 'key'>, nonces: ProbeNonces) {
+    this.#identity = identity
+    this.#nonces = nonces
+  }
+
+  /** Undefined for every request that is no probe. `socket` is the visitor's own TLS session. */
+  answer(
+    head: Pick<RequestHead, 'method' | 'host' | 'targetStart' | 'targetEnd' | 'bytes'>,
+    socket: Socket,
+  ): LocalAnswer | undefined {
+    const { method, host, targetStart, targetEnd, bytes } = head
     // Each request comes by here: its length tells nearly all of them from a probe.
-    if (targetEnd - targetStart !== PROBE_TARGET_CHARACTERS || method !== 'GET') return undefined
-    const nonce = probeNonce(Buffer.from(bytes.subarray(targetStart, targetEnd)).toString('latin1'))
+    if (targetEnd - targetStart !== PROBE_TARGET_CHARACTERS) return undefined
+    const target = Buffer.from(bytes.subarray(targetStart, targetEnd)).toString('latin1')
+    return this.answerTo({ method, host, target }, socket)
+  }
+
+  /** The same for requests whose target is text, as those of h2 are; `host` lower case, without port. */
+  answerTo(
+    { method, host, target }: { method: string; host: string; target: string },
+    socket: Socket,
+  ): LocalAnswer | undefined {
+    const nonce = method === 'GET' ? probeNonce(target) : undefined
     if (nonce === undefined || !(socket instanceof TLSSocket)) return undefined
-    nonces.note(nonce)
-    const answer = answerIn(socket, { identity, nonce, host })
+    this.#nonces.note(nonce)
+    const answer = answerIn(socket, { identity: this.#identity, nonce, host })
     return answer === undefined
       ? { status: 400, type: 'text/plain', body: 'a probe needs TLS 1.3\n' }
       : { status: 200, type: 'application/json', body: JSON.stringify(answer) }

@@ -221,6 +221,14 @@ describe('CAA records', () => {
     expect(await check()).toMatchObject({ text: expect.stringContaining(`zone _acme-challenge.${HOST}`) })
   })
 
+  it('below a zone of the gateway, which can give the name to others, promise nothing', async () => {
+    zone({ [HOST]: caa(HOST, ['issue', GOOD], ['issuewild', ';']) }, HOST)
+    server.zone('example.com', {}, GATEWAY)
+    expect(await check()).toMatchObject({ level: 'warn', text: expect.stringContaining('zone example.com') })
+    server.zone('example.com', {})
+    expect((await check()).level).toBe('ok')
+  })
+
   it('without an account known here must name some account', async () => {
     zone({ [HOST]: caa(HOST, ['issue', GOOD]) })
     expect(await check({ accounts: [] })).toMatchObject({

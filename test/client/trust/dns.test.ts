@@ -1,5 +1,5 @@
 import { encode } from 'dns-packet'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Dns } from '../../../src/client/trust/dns.ts'
 import { ask } from '../../../src/client/trust/dns-ask.ts'

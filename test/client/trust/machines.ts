@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, isIPv4, type Server, type Socket } from 'node:net'
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls'
-import { type Probed, probeAnswerer } from '../../../src/client/trust/probe-answer.ts'
+import { ProbeAnswerer } from '../../../src/client/trust/probe-answer.ts'
 import { ProbeNonces } from '../../../src/client/trust/probe-nonces.ts'
 import type { Identity } from '../../../src/identity/index.ts'
 import type { Issued } from './authorities.ts'
@@ -20,9 +20,12 @@ export async function terminator(
   rest: { maxVersion?: 'TLSv1.2' } = {},
 ): Promise<Listening & { nonces: ProbeNonces }> {
   const nonces = new ProbeNonces()
-  const answer = probeAnswerer(identity, nonces)
+  const probes = new ProbeAnswerer(identity, nonces)
   const server = createTlsServer({ key, cert, ALPNProtocols: ['http/1.1'], ...rest }, (socket) => {
-    serveHttp(socket, (head) => answer(head, socket) ?? { status: 200, type: 'text/plain', body: 'home' })
+    serveHttp(
+      socket,
+      (head) => probes.answer(head, socket) ?? { status: 200, type: 'text/plain', body: 'home' },
+    )
   })
   return { nonces, ...(await listening(server)) }
 }
@@ -157,7 +160,7 @@ function joined(a: Socket, b: Socket, sockets: Set<Socket>): void {
 /** One request, of which only the head is read. */
 function serveHttp(
   socket: TLSSocket,
-  answer: (head: Probed) => { status: number; type: string; body: string },
+  answer: (head: Parameters<ProbeAnswerer['answer']>[0]) => { status: number; type: string; body: string },
 ): void {
   let text = ''
   socket.on('error', () => undefined)
