@@ -68,10 +68,10 @@ function targetPort(): number {
   return (target.address() as AddressInfo).port
 }
 
-/** blindgate.toml, and what `up` and `doctor` are run with. */
+/** The services at home, and what `up` and `doctor` are run with. */
 function file(trust = ''): string[] {
   write(
-    'blindgate.toml',
+    'home.toml',
     `[[service]]
 name = "web"
 type = "https"
@@ -84,7 +84,7 @@ ct = "${search.template}"
 nameservers = ["127.0.0.1:${names.port}"]
 ${trust}`,
   )
-  return ['-c', world.path('blindgate.toml')]
+  return ['-c', world.path('home.toml')]
 }
 
 const BELIEVING = (): { env: Record<string, string> } => ({
