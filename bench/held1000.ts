@@ -3,8 +3,9 @@ import { connect, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Measurement } from './measurement.ts'
 import { settledBytes } from './memory.ts'
+import { httpTarget } from './nginx.ts'
 import { bar, format, skip, spread, table } from './report.ts'
-import { blindgateHttp, blindgatePair, httpTarget, type System } from './systems.ts'
+import { blindgateHttp, blindgatePair, type System } from './systems.ts'
 
 const VISITORS = 1_000
 const BAR_MIB = 32

@@ -1,8 +1,9 @@
 /** What it costs that the gateway reads requests: `http` beside `tcp`, at 64 keep-alive connections of small requests. */
 import type { Measurement } from './measurement.ts'
+import { nginxTwice } from './nginx.ts'
 import { atLeast, bar, skip } from './report.ts'
-import { requests, withoutRequests } from './requests.ts'
-import { blindgate, blindgateHttp, frpHttp, frpTcp, nginxTwice } from './systems.ts'
+import { requests, withoutWrk, wrk } from './requests.ts'
+import { blindgate, blindgateHttp, frpHttp, frpTcp } from './systems.ts'
 
 const CONNECTIONS = 64
 /** Of the CPU per request of the same gateway's `tcp`. */
@@ -14,10 +15,10 @@ export const http64: Measurement = {
   name: 'http64',
   about: `http beside tcp: CPU per request at ${CONNECTIONS} keep-alive connections`,
   async run(settings) {
-    const missing = withoutRequests()
+    const missing = withoutWrk()
     if (missing !== undefined) return skip(missing)
     const kinds = [nginxTwice, blindgate, blindgateHttp, frpTcp, frpHttp]
-    const load = { connections: CONNECTIONS }
+    const load = wrk({ connections: CONNECTIONS })
     const { results, ratio } = await requests(kinds, blindgate, load, settings)
     const tcp = ratio('both', blindgateHttp, blindgate)
     const frp = ratio('requestsPerSecond', blindgateHttp, frpHttp)

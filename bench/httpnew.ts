@@ -1,8 +1,9 @@
 /** Short visits: a new connection for each request, which reaches a connection to the target that is there already. */
 import type { Measurement } from './measurement.ts'
+import { nginxTwice } from './nginx.ts'
 import { atLeast, skip } from './report.ts'
-import { requests, withoutRequests } from './requests.ts'
-import { blindgateHttp, frpHttp, nginxTwice } from './systems.ts'
+import { requests, withoutWrk, wrk } from './requests.ts'
+import { blindgateHttp, frpHttp } from './systems.ts'
 
 const AT_ONCE = 16
 /** Of the requests per second of each. */
@@ -13,10 +14,10 @@ export const httpnew: Measurement = {
   name: 'httpnew',
   about: `a new connection per request, ${AT_ONCE} at a time`,
   async run(settings) {
-    const missing = withoutRequests()
+    const missing = withoutWrk()
     if (missing !== undefined) return skip(missing)
     const kinds = [nginxTwice, blindgateHttp, frpHttp]
-    const load = { connections: AT_ONCE, once: true }
+    const load = wrk({ connections: AT_ONCE, once: true })
     const { results, ratio } = await requests(kinds, nginxTwice, load, settings)
     const frp = ratio('requestsPerSecond', blindgateHttp, frpHttp)
     const nginx = ratio('requestsPerSecond', blindgateHttp, nginxTwice)

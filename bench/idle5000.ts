@@ -2,9 +2,10 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import type { Measurement, Settings } from './measurement.ts'
 import { settledBytes } from './memory.ts'
+import { nginxTwice } from './nginx.ts'
 import { descriptors } from './process.ts'
 import { bar, format, spread, table } from './report.ts'
-import { blindgate, type Kind, nginxTwice, type System } from './systems.ts'
+import { blindgate, type Kind, type System } from './systems.ts'
 
 const VISITORS = 5_000
 /** Memory per visitor on each side. */

@@ -10,12 +10,27 @@ import { held1000 } from './held1000.ts'
 import { http1 } from './http1.ts'
 import { http64 } from './http64.ts'
 import { httpnew } from './httpnew.ts'
+import { https64 } from './https64.ts'
+import { httpsnew, httpsresumed } from './httpsnew.ts'
 import { idle5000 } from './idle5000.ts'
 import type { Measurement, Settings } from './measurement.ts'
 import { micro } from './micro.ts'
+import { pass64 } from './pass64.ts'
 import { tcp64 } from './tcp64.ts'
 
-const ALL: readonly Measurement[] = [micro, http1, tcp64, http64, httpnew, idle5000, held1000]
+const ALL: readonly Measurement[] = [
+  micro,
+  http1,
+  tcp64,
+  http64,
+  httpnew,
+  https64,
+  pass64,
+  httpsnew,
+  httpsresumed,
+  idle5000,
+  held1000,
+]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -32,7 +47,7 @@ const settings: Settings = {
 }
 const unknown = positionals.find((name) => !ALL.some((each) => each.name === name))
 if (unknown !== undefined || !(settings.rounds >= 1 && settings.seconds >= 1)) {
-  const names = ALL.map((each) => `  ${each.name.padEnd(10)} ${each.about}`).join('\n')
+  const names = ALL.map((each) => `  ${each.name.padEnd(12)} ${each.about}`).join('\n')
   console.error(
     `bench: ${unknown === undefined ? 'a number is missing' : `no measurement "${unknown}"`}; there are\n${names}`,
   )

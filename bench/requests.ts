@@ -1,16 +1,19 @@
-/** Requests by wrk through several systems in turn, and what each of them cost. */
+/** Requests through several systems in turn, and what each of them cost. */
 import type { Settings } from './measurement.ts'
+import { httpTarget, type Target } from './nginx.ts'
 import { cpuSeconds, find, run } from './process.ts'
 import { format, type Spread, spread, table } from './report.ts'
-import { httpTarget, type Kind, type System } from './systems.ts'
+import type { Kind, System } from './systems.ts'
 
 /** Enough for V8 to compile what is hot, which takes 100 000 requests of http: a server runs longer than that. */
 const WARM_UP_SECONDS = 8
 
-export interface Load {
-  readonly connections: number
-  /** A new connection for each request. */
-  readonly once?: boolean
+/** Sends requests to a port for so many seconds; throws if one is not answered as it must be. */
+export type Load = (port: number, seconds: number) => Promise<Sent>
+
+export interface Sent {
+  readonly requests: number
+  readonly perSecond: number
 }
 
 interface Round {
@@ -44,8 +47,9 @@ export async function requests(
   reference: Kind,
   load: Load,
   settings: Settings,
+  startTarget: () => Promise<Target> = httpTarget,
 ): Promise<Requests> {
-  const rounds = await measure(await present(kinds, settings), load, settings)
+  const rounds = await measure(await present(kinds, settings), load, settings, startTarget)
   const results = [...rounds].map(([name, each]) => ({
     name,
     requestsPerSecond: spread(each.map((round) => round.requestsPerSecond)),
@@ -76,8 +80,8 @@ export async function requests(
   return { results, ratio }
 }
 
-/** Why no requests can be sent; undefined if they can. */
-export function withoutRequests(): string | undefined {
+/** Why wrk can send no requests; undefined if it can. */
+export function withoutWrk(): string | undefined {
   return find('wrk') === undefined ? 'wrk is not on PATH: apt install wrk' : undefined
 }
 
@@ -96,8 +100,9 @@ async function measure(
   kinds: readonly Kind[],
   load: Load,
   settings: Settings,
+  startTarget: () => Promise<Target>,
 ): Promise<ReadonlyMap<string, readonly Round[]>> {
-  const target = await httpTarget()
+  const target = await startTarget()
   const systems = new Map<string, System>()
   const rounds = new Map<string, Round[]>()
   try {
@@ -124,23 +129,33 @@ async function measure(
   return rounds
 }
 
-/** One load by wrk; CPU is what both sides used from its start to its end. */
+/** One load; CPU is what both sides used from its start to its end. */
 async function once(system: System, load: Load, seconds: number): Promise<Round> {
   const before = [cpuSeconds(system.gateway), cpuSeconds(system.client)] as const
-  const args = ['-t1', `-c${load.connections}`, `-d${seconds}s`, `http://127.0.0.1:${system.port}/`]
-  if (load.once === true) args.unshift('-H', 'Connection: close')
-  const output = await run(find('wrk') ?? 'wrk', args)
+  const { requests, perSecond } = await load(system.port, seconds)
   const after = [cpuSeconds(system.gateway), cpuSeconds(system.client)] as const
-  const requests = Number(/(\d+) requests in/.exec(output)?.[1])
-  if (!(requests > 0) || /Socket errors|Non-2xx/.test(output))
-    throw new Error(`wrk did not get what it asked for:\n${output}`)
-  const [gateway, client] = [after[0] - before[0], after[1] - before[1]].map(
-    (each) => (each / requests) * 1e6,
-  )
-  return {
-    requestsPerSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(output)?.[1]),
-    gateway: gateway ?? Number.NaN,
-    client: client ?? Number.NaN,
-    both: (gateway ?? Number.NaN) + (client ?? Number.NaN),
+  const gateway = ((after[0] - before[0]) / requests) * 1e6
+  const client = ((after[1] - before[1]) / requests) * 1e6
+  return { requestsPerSecond: perSecond, gateway, client, both: gateway + client }
+}
+
+export interface WrkOptions {
+  readonly connections: number
+  /** A new connection for each request. */
+  readonly once?: boolean
+  /** By TLS, asking for `localhost`. */
+  readonly tls?: boolean
+}
+
+export function wrk({ connections, once, tls }: WrkOptions): Load {
+  return async (port, seconds) => {
+    const url = tls === true ? `https://localhost:${port}/` : `http://127.0.0.1:${port}/`
+    const args = ['-t1', `-c${connections}`, `-d${seconds}s`, url]
+    if (once === true) args.unshift('-H', 'Connection: close')
+    const output = await run(find('wrk') ?? 'wrk', args)
+    const requests = Number(/(\d+) requests in/.exec(output)?.[1])
+    if (!(requests > 0) || /Socket errors|Non-2xx/.test(output))
+      throw new Error(`wrk did not get what it asked for:\n${output}`)
+    return { requests, perSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(output)?.[1]) }
   }
 }

@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { descriptors, find, freePort, listening, type Program, run, start, until } from './process.ts'
+import { find, freePort, listening, type Program, run, start, until } from './process.ts'
 
 export interface System {
   /** Where visitors connect, on 127.0.0.1. */
@@ -36,6 +36,20 @@ export const blindgateHttp: Kind = {
   start: (target) => blindgatePair('http', target),
 }
 
+/** The same with visitors of TLS, which ends in the client. */
+export const blindgateHttps: Kind = {
+  name: 'blindgate https',
+  missing: notBuilt,
+  start: (target) => blindgatePair('https', target),
+}
+
+/** And with TLS that ends in the target. */
+export const blindgatePassthrough: Kind = {
+  name: 'blindgate passthrough',
+  missing: notBuilt,
+  start: (target) => blindgatePair('passthrough', target),
+}
+
 async function notBuilt(): Promise<string | undefined> {
   return existsSync(program) ? undefined : 'blindgate is not built: npm run build'
 }
@@ -45,8 +59,11 @@ export interface BlindgatePair extends System {
   stopClient(): Promise<void>
 }
 
+/** What the client offers, `passthrough` being https too. */
+export type Offer = 'tcp' | 'http' | 'https' | 'passthrough'
+
 /** A gateway and a client that offers one service. */
-export async function blindgatePair(type: 'tcp' | 'http', target: number): Promise<BlindgatePair> {
+export async function blindgatePair(offer: Offer, target: number): Promise<BlindgatePair> {
   const folder = mkdtempSync(join(tmpdir(), 'blindgate-bench-'))
   const programs: Program[] = []
   const stop = async (): Promise<void> => {
@@ -56,9 +73,11 @@ export async function blindgatePair(type: 'tcp' | 'http', target: number): Promi
   }
   const blindgateArgs = (side: string, ...args: string[]) => [program, ...args, '--state', join(folder, side)]
   try {
-    const [tcp, http, tunnel] = [await freePort(), await freePort(), await freePort()]
-    const port = type === 'tcp' ? tcp : http
-    const listen = ['--http', `127.0.0.1:${http}`, '--tunnel', `127.0.0.1:${tunnel}`]
+    const [port, tunnel] = [await freePort(), await freePort()]
+    const { type, visitors, service } = OFFERS[offer]
+    // Also where no visitor comes by it: the default port may be another program's.
+    const http = offer === 'http' ? port : await freePort()
+    const listen = [...visitors(port), '--http', `127.0.0.1:${http}`, '--tunnel', `127.0.0.1:${tunnel}`]
     const drain = ['--drain', '500ms']
     // Time enough to look at those who are held.
     const env = { ...process.env, BLINDGATE_HOLD: '2m' }
@@ -68,9 +87,8 @@ export async function blindgatePair(type: 'tcp' | 'http', target: number): Promi
     await listening(tunnel)
     const invite = await run(process.execPath, blindgateArgs('gateway', 'invite'))
     await run(process.execPath, blindgateArgs('client', 'join', '-'), invite)
-    const where = type === 'tcp' ? ['--port', `${tcp}`] : ['--host', '127.0.0.1']
-    const service = [type, `127.0.0.1:${target}`, ...where, ...drain]
-    const client = start(process.execPath, blindgateArgs('client', ...service))
+    const offered = [type, `127.0.0.1:${target}`, ...service(port), ...drain]
+    const client = start(process.execPath, blindgateArgs('client', ...offered))
     programs.push(client)
     await client.line()
     await listening(port)
@@ -80,6 +98,25 @@ export async function blindgatePair(type: 'tcp' | 'http', target: number): Promi
     await stop()
     throw error
   }
+}
+
+/** The command, where the gateway listens besides, and how the service is to be found there. */
+const OFFERS: Record<
+  Offer,
+  { type: string; visitors: (port: number) => string[]; service: (port: number) => string[] }
+> = {
+  tcp: { type: 'tcp', visitors: () => [], service: (port) => ['--port', `${port}`] },
+  http: { type: 'http', visitors: () => [], service: () => ['--host', '127.0.0.1'] },
+  https: { type: 'https', visitors: tlsPort, service: () => ['--host', 'localhost', '--tls', 'self-signed'] },
+  passthrough: {
+    type: 'https',
+    visitors: tlsPort,
+    service: () => ['--host', 'localhost', '--tls', 'passthrough'],
+  },
+}
+
+function tlsPort(port: number): string[] {
+  return ['--tls', `127.0.0.1:${port}`]
 }
 
 /** What others do with the same visitors, on either of its ways to carry them. */
@@ -154,103 +191,4 @@ function answering(port: number): Promise<void> {
     }
   }
   return until(answered, `nothing answers on port ${port}`)
-}
-
-/** The reference: what two hops cost in C, without encryption. */
-export const nginxTwice: Kind = {
-  name: 'nginx stream ×2',
-  async missing() {
-    const nginx = find('nginx')
-    if (nginx === undefined) return 'nginx is not on PATH: apt install nginx libnginx-mod-stream'
-    return (await streamModule(nginx)) === 'missing'
-      ? 'nginx has no stream module: apt install libnginx-mod-stream (or NGINX_MODULES=folder of ngx_stream_module.so)'
-      : undefined
-  },
-  async start(target) {
-    const [port, middle] = [await freePort(), await freePort()]
-    const client = await startNginx(hop(middle, target), middle)
-    try {
-      const gateway = await startNginx(hop(port, middle), port)
-      return {
-        port,
-        gateway: gateway.pid,
-        client: client.pid,
-        stop: async () => {
-          await gateway.stop()
-          await client.stop()
-        },
-      }
-    } catch (error) {
-      await client.stop()
-      throw error
-    }
-  },
-}
-
-function hop(from: number, to: number): string {
-  return `stream { server { listen 127.0.0.1:${from}; proxy_pass 127.0.0.1:${to}; } }`
-}
-
-/** The target of the request measurements: nginx that answers three bytes. */
-export async function httpTarget(): Promise<Program & { port: number }> {
-  const port = await freePort()
-  const nginx = await startNginx(
-    `http {
-      access_log off;
-      keepalive_requests 1000000000;
-      client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-      uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-      server { listen 127.0.0.1:${port}; location / { return 200 "ok\\n"; } }
-    }`,
-    port,
-  )
-  return { ...nginx, port }
-}
-
-/** `builtin`, the path of the module to load, or `missing`. */
-async function streamModule(nginx: string): Promise<string> {
-  // The build options are all that tells; nginx prints them on stderr.
-  const options = await run('/bin/sh', ['-c', '"$0" -V 2>&1', nginx])
-  if (/--with-stream(?=\s|$)/.test(options)) return 'builtin'
-  const folders = [
-    process.env['NGINX_MODULES'],
-    /--modules-path=(\S+)/.exec(options)?.[1],
-    '/usr/lib/nginx/modules',
-  ]
-  const paths = folders.flatMap((folder) =>
-    folder === undefined ? [] : [join(folder, 'ngx_stream_module.so')],
-  )
-  return paths.find((path) => existsSync(path)) ?? 'missing'
-}
-
-/** Starts one nginx with one worker, its files in a folder of its own. */
-async function startNginx(block: string, port: number): Promise<Program> {
-  const nginx = find('nginx')
-  if (nginx === undefined) throw new Error('nginx is not on PATH: apt install nginx')
-  const folder = mkdtempSync(join(tmpdir(), 'blindgate-bench-nginx-'))
-  const module = block.startsWith('stream') ? await streamModule(nginx) : 'builtin'
-  const lines = [
-    ...(module === 'builtin' ? [] : [`load_module ${module};`]),
-    ...(process.getuid?.() === 0 ? ['user root;'] : []),
-    'daemon off;',
-    'worker_processes 1;',
-    `worker_rlimit_nofile ${Math.min(descriptors(), 65_536)};`,
-    `pid ${join(folder, 'pid')};`,
-    'error_log stderr crit;',
-    'events { worker_connections 16384; }',
-    block,
-  ]
-  writeFileSync(join(folder, 'nginx.conf'), `${lines.join('\n')}\n`)
-  const started = start(nginx, ['-p', folder, '-c', join(folder, 'nginx.conf'), '-e', 'stderr'])
-  const stop = async (): Promise<void> => {
-    await started.stop()
-    rmSync(folder, { recursive: true, force: true })
-  }
-  try {
-    await listening(port)
-  } catch (error) {
-    await stop()
-    throw error
-  }
-  return { ...started, stop }
 }

@@ -187,6 +187,8 @@ export const HALF_CLOSED_MS = 300_000
 export const SPLICE_WRITE_BYTES = 64 * KiB
 /** Chunks shorter than this are copied together while they wait for a slow socket; views would cost more than bytes. */
 export const SPLICE_COPY_BYTES = 4 * KiB
+/** Read from a target at a time, as Node reads; one such buffer serves all of them. */
+export const READ_BYTES = 64 * KiB
 /**
  * Of a target that is talked to as a stream is: bytes read from it and not passed on, and bytes that wait for it. As much
  * as a first window, so that what an `https` visitor costs where its TLS ends is what it costs in the tunnel.
@@ -236,6 +238,30 @@ export const TRANSPORT_SECURITY_SECONDS = 31_536_000
 export const TRANSPORT_SECURITY_PROVEN_MS = 7 * 86_400_000
 /** A certificate of ours that nobody verifies: Apple's systems refuse more than 825 days. It is made anew at two thirds. */
 export const SELF_SIGNED_DAYS = 397
+
+// ── Challenges of certificate authorities ───────────────────────────────────────────────────────────────
+
+/** The longest a challenge may be pending, seconds: authorities look within a minute, and once more when they are slow. */
+export const CHALLENGE_SECONDS_MAX = 600
+/**
+ * Of one name at a gateway, and of one client: four certificates of HOSTS_PER_SERVICE hosts at once. And of all names at
+ * a gateway: at half a KiB each 2 MiB.
+ */
+export const CHALLENGES_PER_NAME = 256
+export const CHALLENGES = 4_096
+/** Other replicas whose tls-alpn-01 waits behind the one that is pending: a hello says the host, and not which of them. */
+export const CHALLENGES_WAITING_PER_HOST = 16
+/** And for how long: its client is told why before it gives up by itself. */
+export const CHALLENGE_WAIT_MS = 7_000
+/** A client waits this long for all gateways to say that they pass a challenge on: CHALLENGE_WAIT_MS, a sweep, and a slow network. */
+export const CHALLENGE_READY_MS = 10_000
+/**
+ * Visitors of challenges at once, of a client: authorities look at each of 64 hosts from six places. At 60 KiB of TLS each
+ * they are 30 MiB. Past it the oldest go: an authority is done in a moment, and whoever would keep it out is not.
+ */
+export const CHALLENGE_VISITORS = 512
+/** The head of an authority's request, which is a line, a host and a few fields; with what a gateway adds. */
+export const CHALLENGE_HEAD_BYTES = 16 * KiB
 
 // ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
 

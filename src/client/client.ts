@@ -10,6 +10,7 @@ import { MemoryBudget, type Millis } from '../mux/index.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
 import type { State } from '../state/index.ts'
 import { tunnelContext } from '../transport/index.ts'
+import { type ChallengeBroker, Challenges } from './challenges.ts'
 import { Connector, type ConnectorOwner } from './connector.ts'
 import { GatewayLog } from './gateway-log.ts'
 import type { GatewayEntry } from './gateways.ts'
@@ -73,6 +74,7 @@ type Phase = 'made' | 'started' | 'closed'
 export class Client extends EventEmitter<ClientEvents> {
   readonly #log: Logger
   readonly #serving: Serving
+  readonly #challenges: Challenges
   readonly #connectorTo: (entry: GatewayEntry, secret?: string) => Connector
   #connectors: Connector[]
   /** Of gateways that an update left out, until their last visitors have gone. */
@@ -109,10 +111,12 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#services = servicesByName(options.services, gateways)
     const nonces = new ProbeNonces()
     const probes = new ProbeAnswerer(identity, nonces)
+    this.#challenges = new Challenges(log)
     this.#serving = new Serving({
       local: (head, socket) => probes.answer(head, socket),
       log,
       tally: this.#tally,
+      challenges: this.#challenges,
       sourceOf: (service) => certificateSource(service, { state, log }),
     })
     this.#serving.services = this.#services
@@ -134,6 +138,7 @@ export class Client extends EventEmitter<ClientEvents> {
         secret,
         offers: this.#offersFor(entry),
         serving: this.#serving,
+        challenges: this.#challenges,
         memory,
         random,
         log,
@@ -247,6 +252,11 @@ export class Client extends EventEmitter<ClientEvents> {
     for (const connector of this.#connectors) if (!before.includes(connector)) connector.start()
   }
 
+  /** Has what certificate authorities ask this client's hosts for let through to it. */
+  get challenges(): ChallengeBroker {
+    return this.#challenges
+  }
+
   /** No gateway is left that could ever work. */
   get hopeless(): boolean {
     return this.#connectors.every(({ failure }) => failure !== undefined)
@@ -274,6 +284,7 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#phase = 'closed'
     this.#tellReaders()
     this.#prober.close()
+    this.#challenges.close()
     this.#serving.close()
     this.#gatewayLog.close()
     const connectors = [...this.#connectors, ...this.#retired]

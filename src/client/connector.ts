@@ -7,6 +7,7 @@ import type { MemoryBudget, Millis } from '../mux/index.ts'
 import { printable, type Reject, type ServiceOffer, type Welcome } from '../protocol/index.ts'
 import type { Tunnel } from '../transport/index.ts'
 import { Backoff } from './backoff.ts'
+import type { Challenges } from './challenges.ts'
 import type { GatewayEntry } from './gateways.ts'
 import { dialInOrder, greet, rejected } from './greeting.ts'
 import { helloOf, type Introduction } from './hello.ts'
@@ -36,6 +37,7 @@ export interface ConnectorOptions {
   secret?: string | undefined
   offers: readonly ServiceOffer[]
   serving: Serving
+  challenges: Challenges
   memory: MemoryBudget
   random: () => number
   log: Logger
@@ -211,7 +213,7 @@ export class Connector implements LinkOwner, Whereabouts {
 
   /** One dial to its end; gives the ms to wait before another, should one be wanted. Never rejects. */
   async #attempt(signal: AbortSignal): Promise<Millis> {
-    const { context, introduction, serving, memory } = this.#options
+    const { context, introduction, memory } = this.#options
     const { addresses, pin } = this.entry
     let socket: Awaited<ReturnType<typeof dialInOrder>>
     try {
@@ -219,7 +221,7 @@ export class Connector implements LinkOwner, Whereabouts {
     } catch (error) {
       return this.#missed(asTunnelError(error), 0)
     }
-    const link = new Link(this.gateway, this, serving)
+    const link = new Link(this.gateway, this, this.#options)
     // With a tunnel in hand this one may turn out to be a second to the same id, which must take no visitors.
     const first = this.#live.size === 0
     const bare = helloOf(introduction, [], this.#secret)

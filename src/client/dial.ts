@@ -1,8 +1,8 @@
-import { connect, isIP, type Socket } from 'node:net'
+import { isIP, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
 import type { ServiceSettings } from '../config/index.ts'
 import { pinOf, samePin } from '../identity/index.ts'
-import { socketOptions } from '../net/index.ts'
+import { connectSocket, socketOptions } from '../net/index.ts'
 
 /** What a dial needs of a service. */
 export type Dialled = Pick<ServiceSettings, 'target' | 'targetKey'>
@@ -10,11 +10,11 @@ export type Dialled = Pick<ServiceSettings, 'target' | 'targetKey'>
 /** A connection to a target that is being made; the caller owns it. What is written waits until the target is the right one. */
 export function dialTarget(service: Dialled): Socket {
   const { target } = service
-  if (target.kind === 'unix') return connect({ path: target.path, allowHalfOpen: true })
+  if (target.kind === 'unix') return connectSocket({ path: target.path, allowHalfOpen: true })
   const { host, port, speaks } = target
   return speaks === 'https'
     ? dialTls(host, port, service.targetKey)
-    : connect({ host, port, ...socketOptions })
+    : connectSocket({ host, port, ...socketOptions })
 }
 
 /**

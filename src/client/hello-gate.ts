@@ -4,12 +4,20 @@
  */
 import { TunnelError } from '../errors.ts'
 import type { Stream, StreamSink } from '../mux/index.ts'
-import { type ClientHello, ClientHelloReader, type TlsAlert, tlsAlert } from '../protocol/index.ts'
+import {
+  type ClientHello,
+  ClientHelloReader,
+  looksLikeTls,
+  type TlsAlert,
+  tlsAlert,
+} from '../protocol/index.ts'
 
 /** Synchronous, and exactly one of them, once. */
 export interface HelloEvents {
   /** `first` is all that came, the hello and what may follow it; nothing of it is consumed. The stream's sink is the callee's to set. */
   hello(hello: ClientHello, first: readonly Uint8Array[]): void
+  /** It does not begin as TLS does; as `hello`. Without this it has failed. */
+  plain?(first: Uint8Array): void
   /** There will be none; the stream is the callee's to reset, if it is not closed. */
   failed(reason: TunnelError): void
 }
@@ -35,7 +43,7 @@ export function turnAway(stream: Stream, alert: TlsAlert = 'unrecognized_name'):
 }
 
 /** A FIN or reset that comes shows in the stream. */
-const DEAF: StreamSink = {
+export const DEAF: StreamSink = {
   data: (stream, chunk) => stream.consume(chunk.length),
   end: () => {},
   reset: () => {},
@@ -64,6 +72,10 @@ class HelloGate implements StreamSink {
   }
 
   data(_stream: Stream, chunk: Uint8Array): void {
+    if (this.#filled === 0 && this.#events.plain !== undefined && !looksLikeTls(chunk[0])) {
+      this.#events.plain(chunk)
+      return
+    }
     let hello: ClientHello | undefined
     try {
       hello = this.#reader.push(chunk)

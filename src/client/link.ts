@@ -2,6 +2,8 @@ import type { TunnelError, UnreachedCode } from '../errors.ts'
 import { CONTROL_MESSAGES_BURST, CONTROL_MESSAGES_PER_SECOND, HELLO_BYTES } from '../limits.ts'
 import type { Millis, Stream } from '../mux/index.ts'
 import type {
+  Challenge,
+  ChallengeDone,
   ClientMessage,
   GatewayMessage,
   Hello,
@@ -10,6 +12,7 @@ import type {
   ServiceResult,
 } from '../protocol/index.ts'
 import { Pace, type Tunnel, type TunnelHandler } from '../transport/index.ts'
+import type { ChallengeLink, Challenges } from './challenges.ts'
 import { Offers } from './offers.ts'
 import type { Origin, Serving } from './serving.ts'
 
@@ -28,7 +31,7 @@ export interface LinkOwner {
 }
 
 /** One tunnel of this client, from its `hello` to its end: what it offers, and the visitors that come by it. */
-export class Link implements TunnelHandler, Origin {
+export class Link implements TunnelHandler, Origin, ChallengeLink {
   readonly gateway: string
   readonly offers = new Offers()
   /** The gateway's id, known by the key that was checked. */
@@ -45,6 +48,7 @@ export class Link implements TunnelHandler, Origin {
 
   readonly #owner: LinkOwner
   readonly #serving: Serving
+  readonly #challenges: Challenges
   /**
    * A gateway ends a tunnel that says too much. Half of what it may hear: a target that is down under a storm of
    * visitors costs the rest of them a try elsewhere, and not everybody the tunnel.
@@ -55,10 +59,11 @@ export class Link implements TunnelHandler, Origin {
   #retry: NodeJS.Timeout | undefined
   #deadline: NodeJS.Timeout | undefined
 
-  constructor(gateway: string, owner: LinkOwner, serving: Serving) {
+  constructor(gateway: string, owner: LinkOwner, to: { serving: Serving; challenges: Challenges }) {
     this.gateway = gateway
     this.#owner = owner
-    this.#serving = serving
+    this.#serving = to.serving
+    this.#challenges = to.challenges
   }
 
   /** Fills a `hello` with what fits of `offers`; the rest follows after `welcome`. */
@@ -76,13 +81,27 @@ export class Link implements TunnelHandler, Origin {
   /** Replaces the list of services; what did not change keeps its registration. */
   want(offers: readonly ServiceOffer[]): void {
     this.offers.want(offers)
+    if (this.tunnel !== undefined) this.#challenges.served(this)
     this.#ask()
   }
 
   /** Tells what has become of a service's target, if the gateway has the service. */
   health(name: string, up: boolean): void {
+    if (this.#accepted(name)) this.tunnel?.send({ type: 'health', name, up })
+  }
+
+  /** The gateway has the service, by its own word, and sends its visitors here. */
+  serves(name: string): boolean {
+    return !this.draining && this.#accepted(name)
+  }
+
+  #accepted(name: string): boolean {
     const answer = this.offers.answer(name)
-    if (answer !== undefined && 'urls' in answer) this.tunnel?.send({ type: 'health', name, up })
+    return answer !== undefined && 'urls' in answer
+  }
+
+  say(message: Challenge | ChallengeDone): void {
+    this.tunnel?.send(message)
   }
 
   /** Another tunnel has taken over: one that its gateway wants left goes with its last visitor. */
@@ -99,6 +118,7 @@ export class Link implements TunnelHandler, Origin {
   /** Tells the gateway to send nobody more; streams that are under way towards us are answered `draining`. */
   drain(ms: Millis): void {
     this.draining = true
+    if (this.tunnel !== undefined) this.#challenges.served(this)
     this.tunnel?.send({ type: 'drain', deadlineMs: ms })
     this.#serving.drain(this)
   }
@@ -144,7 +164,11 @@ export class Link implements TunnelHandler, Origin {
         break
       case 'withdrawn':
         this.#owner.answered(this, this.offers.withdrawn(message.services, performance.now()))
+        this.#challenges.served(this)
         this.#ask()
+        break
+      case 'challenge_ready':
+        this.#challenges.ready(this, message)
         break
       case 'gateways':
         this.#owner.ids(message.ids)
@@ -161,6 +185,8 @@ export class Link implements TunnelHandler, Origin {
       case 'unregister':
       case 'unreached':
       case 'health':
+      case 'challenge':
+      case 'challenge_done':
         break
     }
   }
@@ -170,12 +196,14 @@ export class Link implements TunnelHandler, Origin {
     this.#owner.answered(this, names)
     // A gateway takes every target to be up until it is told.
     for (const name of names) if (this.#owner.isDown(name)) this.health(name, false)
+    this.#challenges.served(this)
     this.#ask()
   }
 
   closed(reason: TunnelError): void {
     clearTimeout(this.#retry)
     clearTimeout(this.#deadline)
+    this.#challenges.closed(this)
     this.#owner.closed(this, reason)
   }
 

@@ -14,12 +14,16 @@ import {
 import type { Millis, Stream } from '../mux/index.ts'
 import { descriptorsForVisitors, duplexOf, readyEvent, type SpliceResult, splice } from '../net/index.ts'
 import {
+  ACME_ALPN,
   type ClientHello,
   encodeProxyHeader,
+  isOnlyAlpn,
   type ProxyHeader,
   type ProxyTlvs,
   printable,
 } from '../protocol/index.ts'
+import { type ChallengeVisit, ChallengeVisits } from './challenge-visits.ts'
+import type { PendingChallenges } from './challenges.ts'
 import { Finishing } from './finishing.ts'
 import { HeaderSink } from './header-sink.ts'
 import { asksFor, readHello, turnAway } from './hello-gate.ts'
@@ -58,6 +62,7 @@ export interface ServingOptions {
   /** What is answered in a target's place, where TLS ends here. */
   local?: TlsSurroundings['local']
   tally: Tally
+  challenges: PendingChallenges
   bounds?: Bounds | undefined
   addresses?: VisitorAddresses | undefined
 }
@@ -76,7 +81,8 @@ interface Visitor {
 /**
  * Serves visitors' streams: reads the PROXY header that each begins with, finds the service that it names among
  * those that are offered where it came from, and joins it to the target. The header says nothing else that
- * counts, and none of it reaches the target. A visitor of `https` must also ask for one of the service's hosts.
+ * counts, and none of it reaches the target. A visitor of `https` must also ask for one of the service's hosts; one that
+ * comes for an authority's challenge is answered here.
  *
  * Owns every stream that it accepts, and the sockets to targets.
  */
@@ -85,6 +91,7 @@ export class Serving {
   #services: ReadonlyMap<string, ClientService> = new Map()
   readonly #log: Logger
   readonly #tally: Tally
+  readonly #challenges: ChallengeVisits
   readonly #bounds: Bounds
   readonly #addresses: VisitorAddresses
   readonly #visitors = new Set<Visitor>()
@@ -99,9 +106,16 @@ export class Serving {
   #bytesOut = 0
   #quiet: (() => void) | undefined
 
-  constructor({ log, tally, bounds, addresses, sourceOf = noSource, local }: ServingOptions) {
+  constructor(options: ServingOptions) {
+    const { log, tally, challenges, bounds, addresses, sourceOf = noSource, local } = options
     this.#log = log
     this.#tally = tally
+    this.#challenges = new ChallengeVisits({
+      pending: challenges,
+      log,
+      count: (code) => tally.count(code),
+      warn: (key, text) => this.#warn(key, text),
+    })
     this.#bounds = bounds ?? {
       streams: STREAMS_PER_CLIENT,
       perService: STREAMS_PER_SERVICE,
@@ -224,7 +238,9 @@ export class Serving {
   }
 
   #late(visitor: Visitor): void {
-    visitor.stream.reset()
+    visitor.cut(
+      new TunnelError('timeout', { scope: 'stream', remote: true, detail: 'it took too long to begin' }),
+    )
     this.#tally.count('timeout')
     this.#end(visitor)
   }
@@ -259,15 +275,27 @@ export class Serving {
   /** What the gateway says that the visitor asked for is not looked at. */
   #readHello(visitor: Visitor, service: ClientService, header: ProxyHeader, rest: Uint8Array): void {
     this.#openings.add(visitor)
+    // A target that speaks TLS itself may order certificates by itself.
+    const ours = endsHere(service)
     readHello(visitor.stream, rest, {
       hello: (hello, first) => {
         this.#openings.delete(visitor)
         if (visitor.origin.draining) this.#refuse(visitor, 'draining')
         else if (!asksFor(hello, service.hosts)) this.#turnAway(visitor, service, hello)
-        else if (endsHere(service)) this.#handshake(visitor, service, header, hello, first)
+        else if (ours && isOnlyAlpn(hello, ACME_ALPN)) {
+          const { serverName = '' } = hello
+          this.#challenged(visitor, service, (visit) => this.#challenges.tls(visit, serverName, first))
+        } else if (ours) this.#handshake(visitor, service, header, hello, first)
         else this.#admit(visitor, service, header, first, hello)
       },
       failed: (reason) => this.#unserved(visitor, reason),
+      // No TLS: an authority's request, since nobody else is passed on so.
+      ...(ours && {
+        plain: (first: Uint8Array) => {
+          if (visitor.origin.draining) this.#refuse(visitor, 'draining')
+          else this.#challenged(visitor, service, (visit) => this.#challenges.http(visit, first))
+        },
+      }),
     })
   }
 
@@ -278,8 +306,19 @@ export class Serving {
       `host of ${name}`,
       `gateway ${visitor.origin.gateway} sends service "${name}" a visitor ${wanted}, which is not its own: turned away`,
     )
-    turnAway(visitor.stream)
+    turnAway(visitor.stream, 'unrecognized_name')
     this.#finish(visitor, LINGER_MS)
+  }
+
+  /** It comes for an authority's challenge, of whatever gateway: `answer` is given what it needs, and nothing of the service. */
+  #challenged(visitor: Visitor, service: ClientService, answer: (visit: ChallengeVisit) => () => void): void {
+    const { stream, origin } = visitor
+    this.#openings.add(visitor)
+    const over = (): void => {
+      this.#openings.delete(visitor)
+      this.#finish(visitor, LINGER_MS)
+    }
+    visitor.cut = answer({ stream, service, gateway: origin.gateway, over })
   }
 
   /** Its TLS ends here. */

@@ -35,6 +35,7 @@ import {
 } from '../protocol/index.ts'
 import { Pace, Tunnel } from '../transport/index.ts'
 import type { Authority } from './authority.ts'
+import type { ChallengeDesk } from './challenge-desk.ts'
 import { ConnectedClient } from './connected-client.ts'
 import { LiveKeys } from './live-keys.ts'
 import type { Registrar } from './registrar.ts'
@@ -45,6 +46,7 @@ export interface ClientsOptions {
   authority: Authority
   routes: Routes<ConnectedClient>
   registrar: Registrar
+  challenges: ChallengeDesk
   save(): Promise<void>
   gateway: { id: string; version: string }
   keepaliveSeconds: number
@@ -302,7 +304,7 @@ export class Clients {
   }
 
   #onMessage(client: ConnectedClient, message: ClientMessage): void {
-    const { registrar, routes, log } = this.#options
+    const { registrar, routes, challenges, log } = this.#options
     const { tunnel } = client
     const failed = (error: unknown): void => {
       log.error({ err: error, key: client.key }, `cannot answer ${message.type}`)
@@ -347,6 +349,12 @@ export class Clients {
         log[level](about, up ? 'target is up' : 'target is down: its client gets no visitors for it')
         return
       }
+      case 'challenge':
+        challenges.ask(client, message)
+        return
+      case 'challenge_done':
+        challenges.done(client, message.seq)
+        return
       case 'drain':
         this.#drains(client)
         log.info({ name: client.name, key: client.key, streams: client.carried.size }, 'client drains')

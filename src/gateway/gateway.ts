@@ -10,6 +10,7 @@ import { type Lock, type State, serveLocal } from '../state/index.ts'
 import { Pace, TunnelListener } from '../transport/index.ts'
 import { AccessLog, type AccessWrite } from './access-log.ts'
 import { Admin } from './admin.ts'
+import { ChallengeDesk } from './challenge-desk.ts'
 import { Clients } from './clients.ts'
 import {
   GATEWAY_LOCK,
@@ -117,10 +118,13 @@ export class Gateway {
         const level = this.#goneLines.take(performance.now()) ? 'info' : 'debug'
         log[level]({ route }, 'route has no client: its visitors are held')
       },
+      onLeft: (client, route) => challenges.left(client, route),
     })
+    const challenges = new ChallengeDesk({ authority, routes: this.#routes, log })
     this.#visitors = new Visitors({
       authority,
       routes: this.#routes,
+      challenges,
       memory: this.#memory,
       holdMs: settings.holdMs,
       limits: () => this.#limits,
@@ -144,6 +148,7 @@ export class Gateway {
       authority,
       routes: this.#routes,
       registrar: this.#registrar,
+      challenges,
       save,
       gateway: { id: gatewayId(identity), version },
       keepaliveSeconds: settings.keepaliveSeconds,

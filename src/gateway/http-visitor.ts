@@ -1,4 +1,3 @@
-import { randomFillSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { TunnelError, type UnreachedCode } from '../errors.ts'
 import {
@@ -16,7 +15,7 @@ import {
   type UpstreamKeeper,
   type VisitorFacts,
 } from '../http/index.ts'
-import { routingPath } from '../http1/index.ts'
+import { type RequestHead, routingPath } from '../http1/index.ts'
 import { KEPT_STREAM_SURE_MS, TRIES_PER_VISITOR } from '../limits.ts'
 import type { StreamSink } from '../mux/index.ts'
 import { plainAddress } from '../net/index.ts'
@@ -28,6 +27,7 @@ import type { Route } from './route.ts'
 import type { Replica } from './routes.ts'
 import { ServiceStream, type StreamHolder } from './service-stream.ts'
 import type { RouteTraffic } from './traffic.ts'
+import { nextVisitorId } from './visitor-id.ts'
 
 /** A stream that is about to get its sink. Nothing can arrive before that. */
 const NOBODY: StreamSink = { data() {}, end() {}, reset() {}, drain() {} }
@@ -62,6 +62,8 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
   #traffic: RouteTraffic | undefined
   #replica: Replica<ConnectedClient> | undefined
   #stream: ServiceStream | undefined
+  /** An authority's, for a pending challenge: who answers it, and nobody else. */
+  #answerer: Replica<ConnectedClient> | undefined
   /** Clients that it has been tried on, and what the last one came to. */
   #tried: Set<ConnectedClient> | undefined
   #problem: Problem | undefined
@@ -141,14 +143,11 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     this.#repeated = false
     this.#traffic = undefined
     this.#asked = ''
+    this.#answerer = undefined
     if (this.#facts.trusted) this.#facts = { ...this.#facts, address: lobby.visitorOf(this.address, head) }
-    const host = lobby.hosts.find(head.host)
-    if (host === undefined) return { problem: 'no_route' }
-    if (!host.plain && host.tls !== undefined) return lobby.toTls(head)
-    const path = host.byPath ? routingPath(head.target) : '/'
-    if (path === undefined) return { problem: 'bad_request', detail: AMBIGUOUS }
-    const route = host.route(path)
-    if (route === undefined) return { problem: 'no_route' }
+    const found = this.#routeOf(head)
+    if (typeof found !== 'string') return found
+    const route = found
 
     this.#asked = route
     const limits = lobby.limitsOf(route)
@@ -166,6 +165,18 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     return undefined
   }
 
+  #routeOf(head: RequestHead): Route | Refusal {
+    const lobby = this.#lobby
+    const host = lobby.hosts.find(head.host)
+    if (host === undefined) return { problem: 'no_route' }
+    this.#answerer = lobby.answererOf(head)
+    if (this.#answerer !== undefined) return this.#answerer.route
+    if (!host.plain && host.tls !== undefined) return lobby.toTls(head)
+    const path = host.byPath ? routingPath(head.target) : '/'
+    if (path === undefined) return { problem: 'bad_request', detail: AMBIGUOUS }
+    return host.route(path) ?? { problem: 'no_route' }
+  }
+
   lost(exchange: Exchange, upstream: Upstream, reason: TunnelError): void {
     const stream = upstream as ServiceStream
     const unreached = this.#unreachedOf(stream)
@@ -173,6 +184,10 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     const now = performance.now()
     this.#endRequest()
     stream.forget()
+    if (this.#answerer !== undefined) {
+      exchange.refuse(unreached ?? 'lost')
+      return
+    }
     if (unreached !== undefined) {
       this.#problem = unreached
       if (unreached === 'draining') this.#lobby.draining(stream.client)
@@ -225,7 +240,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     })
     this.#endRequest()
     if (stream === undefined) return
-    if (stream.usable && stream.client.usable) {
+    if (stream.usable && this.#answerer === undefined && stream.client.usable) {
       stream.keeper = this
       stream.idleSince = now
       this.#kept = stream
@@ -255,6 +270,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
 
   /** Gives the request a stream, or lets it wait, or refuses it. False: it waits. */
   #seek(exchange: Exchange, now: number): boolean {
+    if (this.#answerer !== undefined) return this.#seekAnswerer(exchange, this.#answerer, now)
     const { routes } = this.#lobby
     if (this.#useKept(exchange, now)) return true
     this.#giveBack(now)
@@ -277,6 +293,18 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
     }
     if (this.#mayWait(exchange) && this.#lobby.hold(this, this.route)) return false
     exchange.refuse('absent')
+    return true
+  }
+
+  /** It does not wait: whoever is to show that the host is theirs is there, or is not. */
+  #seekAnswerer(exchange: Exchange, replica: Replica<ConnectedClient>, now: number): true {
+    this.#giveBack(now)
+    const stream = replica.tunnel.usable ? replica.tunnel.open(NOBODY) : undefined
+    if (stream === undefined) exchange.refuse('absent')
+    else {
+      stream.write(this.#header(replica.service, false))
+      this.#send(exchange, new ServiceStream(stream, replica, this, false), replica, now)
+    }
     return true
   }
 
@@ -342,7 +370,7 @@ export class HttpVisitor implements HttpSite, Guest, StreamHolder, UpstreamKeepe
       tlvs: {
         alpn: undefined,
         authority: undefined,
-        uniqueId: randomFillSync(Buffer.allocUnsafe(16)),
+        uniqueId: nextVisitorId(),
         service,
       },
     })

@@ -60,6 +60,8 @@ export interface HttpLobby extends Lobby {
   readonly hosts: HostTable
   readonly pool: StreamPool
   readonly trusted: TrustedProxies
+  /** Who answers a request that an authority makes for a pending challenge; undefined for any other request. */
+  answererOf(head: RequestHead): Replica<ConnectedClient> | undefined
   limitsOf(route: Route | undefined): ExchangeLimits
   traffic(route: Route): RouteTraffic
   /** Where a host is reached that has only an `https` service. */

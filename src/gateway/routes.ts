@@ -13,6 +13,8 @@ export interface RoutesOptions<T> {
   onLive?(route: Route): void
   /** A route lost its last usable replica: visitors are held from now on. */
   onGone?(route: Route): void
+  /** A tunnel serves a route no more, whatever the reason. Called while the table changes: it is not to be asked then. */
+  onLeft?(tunnel: T, route: Route): void
 }
 
 interface Entry<T> {
@@ -241,6 +243,7 @@ export class Routes<T> {
     entry.replicas.splice(at, 1)
     if (at < entry.next) entry.next--
     if (entry.replicas.length === 0) this.#routes.delete(entry.route)
+    this.#options.onLeft?.(slot.tunnel, slot.route)
     return entry
   }
 

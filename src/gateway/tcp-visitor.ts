@@ -1,4 +1,3 @@
-import { randomFillSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TunnelError, UnreachedCode } from '../errors.ts'
 import type { Meter, Problem } from '../http/index.ts'
@@ -12,17 +11,20 @@ import {
   type SpliceResult,
   splice,
 } from '../net/index.ts'
-import { type ClientHello, encodeProxyHeader, tlsAlert } from '../protocol/index.ts'
+import { type ClientHello, encodeProxyHeader, type TlsAlert, tlsAlert } from '../protocol/index.ts'
 import type { Carried, ConnectedClient } from './connected-client.ts'
 import { farewell } from './farewell.ts'
 import type { Guest, Lobby } from './lobby.ts'
 import type { Route } from './route.ts'
 import type { Replica } from './routes.ts'
+import { nextVisitorId } from './visitor-id.ts'
 
 /** What a visitor that comes by TLS has said before it is carried. */
 export interface TlsVisit {
   readonly hello: ClientHello
   readonly first: readonly Uint8Array[]
+  /** Nobody else may have it, and it does not wait: an authority comes to see whether this one has the host. */
+  readonly only?: Replica<ConnectedClient> | undefined
 }
 
 /** A stream whose splice is about to be made. Nothing can arrive before that. */
@@ -110,7 +112,7 @@ export class TcpVisitor implements Guest, Carried {
     const { routes } = this.#lobby
     let full: Set<ConnectedClient> | undefined
     for (;;) {
-      const replica = routes.pick(this.route, full ?? this.#tried, performance.now())
+      const replica = this.#pick(full ?? this.#tried)
       if (replica === undefined) break
       const stream = replica.tunnel.open(NOBODY)
       if (stream !== undefined) {
@@ -137,10 +139,16 @@ export class TcpVisitor implements Guest, Carried {
     return this.#held === undefined
   }
 
+  #pick(exclude: ReadonlySet<ConnectedClient> | undefined): Replica<ConnectedClient> | undefined {
+    const only = this.#tls?.only
+    if (only === undefined) return this.#lobby.routes.pick(this.route, exclude, performance.now())
+    return exclude?.has(only.tunnel) === true || !only.tunnel.usable ? undefined : only
+  }
+
   #hold(chunks: readonly Uint8Array[]): void {
     const held = new HeldSocket(this.socket, { chunks, onGone: this.#onGone, onEnded: this.#onEnded })
     this.#held = held
-    if (!this.#lobby.hold(this, this.route)) this.dismiss('absent')
+    if (this.#tls?.only !== undefined || !this.#lobby.hold(this, this.route)) this.dismiss('absent')
   }
 
   #header(service: string): Buffer {
@@ -151,7 +159,7 @@ export class TcpVisitor implements Guest, Carried {
       tlvs: {
         alpn: this.#tls?.hello.alpnBytes,
         authority: this.#tls?.hello.serverName,
-        uniqueId: randomFillSync(Buffer.allocUnsafe(16)),
+        uniqueId: nextVisitorId(),
         service,
       },
     })
@@ -216,12 +224,18 @@ export class TcpVisitor implements Guest, Carried {
     // One who has said hello and heard nothing is told that it is not his fault, and is here until that has left.
     if (this.#tls !== undefined && code !== 'cut' && !this.socket.destroyed) {
       this.socket.once('close', () => this.#done(undefined, undefined, code))
-      farewell(this.socket, tlsAlert(code === 'no_route' ? 'unrecognized_name' : 'internal_error'))
+      farewell(this.socket, tlsAlert(this.#alertFor(code)))
       return
     }
     this.socket.on('error', () => {})
     resetSocket(this.socket)
     this.#done(undefined, undefined, code)
+  }
+
+  #alertFor(code: string): TlsAlert {
+    if (code !== 'no_route') return 'internal_error'
+    // There is the host, and nothing at it of the one kind that was asked for.
+    return this.route === '' ? 'unrecognized_name' : 'no_application_protocol'
   }
 
   #done(error: TunnelError | undefined, result?: SpliceResult, code?: string): void {

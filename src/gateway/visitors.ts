@@ -14,10 +14,11 @@ import {
 } from '../limits.ts'
 import type { MemoryBudget } from '../mux/index.ts'
 import { addressClass, addressKey, gatewayDescriptors, plainAddress } from '../net/index.ts'
-import type { ClientHello } from '../protocol/index.ts'
+import { ACME_ALPN, type ClientHello, isOnlyAlpn } from '../protocol/index.ts'
 import { Pace } from '../transport/index.ts'
 import type { AccessLog } from './access-log.ts'
 import type { Authority } from './authority.ts'
+import type { ChallengeDesk } from './challenge-desk.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { HostTable } from './hosts.ts'
 import { HttpVisitor } from './http-visitor.ts'
@@ -25,7 +26,7 @@ import type { LimitsOf } from './limits-of.ts'
 import type { Answered, Guest, HttpLobby } from './lobby.ts'
 import { Rates, type Seat } from './rate.ts'
 import type { Route } from './route.ts'
-import type { Routes } from './routes.ts'
+import type { Replica, Routes } from './routes.ts'
 import { Shares } from './shares.ts'
 import { StreamPool } from './stream-pool.ts'
 import { TcpVisitor } from './tcp-visitor.ts'
@@ -36,6 +37,7 @@ import { WaitingRoom } from './waiting.ts'
 export interface VisitorsOptions {
   authority: Authority
   routes: Routes<ConnectedClient>
+  challenges: ChallengeDesk
   memory: MemoryBudget
   holdMs: number
   /** Asked for each connection or request, so that a reload counts at once. */
@@ -150,12 +152,28 @@ export class Visitors implements HttpLobby {
     const route = hello.serverName === undefined ? undefined : this.hosts.find(hello.serverName)?.tls
     const name = route === undefined ? NOBODY : (this.#options.authority.ownerOf(route) ?? NOBODY)
     if (!this.#letIn(socket, name)) return
+    const only = isOnlyAlpn(hello, ACME_ALPN) ? this.#answererOf(hello.serverName ?? '', route) : undefined
     const traffic = route === undefined ? NO_TRAFFIC : this.traffic(route)
-    const visitor = new TcpVisitor(this, socket, route ?? NO_ROUTE, traffic, { hello, first })
+    const tls = only === undefined ? { hello, first } : { hello, first, only: only.replica }
+    const visitor = new TcpVisitor(this, socket, route ?? NO_ROUTE, traffic, tls)
     this.#all.set(visitor, name)
-    if (route === undefined) visitor.dismiss('no_route')
+    if (route === undefined || (only !== undefined && only.replica === undefined)) visitor.dismiss('no_route')
     else if (this.#options.memory.full) visitor.dismiss('busy')
     else visitor.seek()
+  }
+
+  /**
+   * Whom an authority that comes for a challenge may be sent to, and nobody else. Undefined: it is a visitor like any other,
+   * since the target speaks TLS itself, and may order certificates by itself.
+   */
+  #answererOf(
+    host: string,
+    route: Route | undefined,
+  ): { replica: Replica<ConnectedClient> | undefined } | undefined {
+    const replica = this.#options.challenges.tlsAlpn(host)
+    const through =
+      route !== undefined && this.routes.replicas(route).some(({ tls }) => tls === 'passthrough')
+    return replica === undefined && through ? undefined : { replica }
   }
 
   /** Counts it, or resets it. */
@@ -215,6 +233,10 @@ export class Visitors implements HttpLobby {
 
   get trusted(): TrustedProxies {
     return this.#options.trusted()
+  }
+
+  answererOf(head: RequestHead): Replica<ConnectedClient> | undefined {
+    return this.#options.challenges.http(head)
   }
 
   limitsOf(route: Route | undefined): HttpLimits {

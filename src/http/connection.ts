@@ -437,7 +437,9 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
 }
 
 function destroySocket(socket: Socket): void {
-  socket.destroy()
+  // Inside TLS the end is said too (RFC 8446, 6.1): a visitor told by a FIN alone cannot know that nobody cut the answer short.
+  if ('encrypted' in socket) socket.destroySoon()
+  else socket.destroy()
 }
 
 function left(): TunnelError {

@@ -13,6 +13,7 @@ export {
   plainAddress,
 } from './address.ts'
 export { Backlog } from './backlog.ts'
+export { connectSocket } from './connect.ts'
 export { connectionError } from './connection-error.ts'
 export {
   descriptorLimit,

@@ -18,6 +18,9 @@ export interface ClientHello {
   alpnBytes: string | undefined
 }
 
+/** Alone in a hello it says that an authority comes to see a tls-alpn-01 challenge answered (RFC 8737, 6.2), and nothing else. */
+export const ACME_ALPN = 'acme-tls/1'
+
 /** Whether exactly this one protocol is offered: beside others it is a wish, alone it is a purpose. */
 export function isOnlyAlpn(hello: ClientHello, protocol: string): boolean {
   return hello.alpn.length === 1 && hello.alpn[0] === protocol

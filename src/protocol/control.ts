@@ -16,6 +16,7 @@ import {
   type UnreachedCode,
 } from '../errors.ts'
 import {
+  CHALLENGE_SECONDS_MAX,
   CONTROL_MESSAGE_BYTES,
   CONTROL_TEXT_CHARACTERS,
   DRAIN_MS_MAX,
@@ -34,6 +35,10 @@ export const PROTOCOL_VERSION = 1
 
 export const SERVICE_TYPES = ['http', 'https', 'tcp', 'udp'] as const
 export type ServiceType = (typeof SERVICE_TYPES)[number]
+
+/** How a certificate authority sees that a host is ours (RFC 8737; RFC 8555, 8.3), where a gateway has to let it through. */
+export const CHALLENGE_KINDS = ['tls-alpn-01', 'http-01'] as const
+export type ChallengeKind = (typeof CHALLENGE_KINDS)[number]
 
 /** A word of a later version of the protocol: not one of ours, so nothing can be decided by it, only printed. */
 declare const foreign: unique symbol
@@ -168,6 +173,24 @@ const unregistered = z.object({ type: z.literal('unregistered'), seq: id })
 const unreached = z.object({ type: z.literal('unreached'), stream: id, code: oneOf<UnreachedCode>() })
 /** The client's word on its own target, which it probes: while it is down no visitor is sent there. */
 const health = z.object({ type: z.literal('health'), name: word, up: z.boolean() })
+/** An authority is about to ask the host for this: whoever sends it wants to be the one who answers. */
+const challenge = z.object({
+  type: z.literal('challenge'),
+  seq: id,
+  host: word,
+  kind: oneOf<ChallengeKind>(),
+  /** `http-01`: the last segment of the path that is asked for. */
+  token: word.optional(),
+  /** Seconds until nobody will ask any more. */
+  expires: clamped(1, CHALLENGE_SECONDS_MAX),
+})
+const challengeReady = z.object({
+  type: z.literal('challenge_ready'),
+  seq: id,
+  /** It will not be passed on. */
+  error: problem.optional(),
+})
+const challengeDone = z.object({ type: z.literal('challenge_done'), seq: id })
 const withdrawn = z.object({ type: z.literal('withdrawn'), services: list(serviceRefusal) })
 /** The ids of all gateways behind this address: a client holds a tunnel to each. */
 const gateways = z.object({ type: z.literal('gateways'), ids: list(word) })
@@ -185,24 +208,53 @@ export type Unregister = z.output<typeof unregister>
 export type Unregistered = z.output<typeof unregistered>
 export type Unreached = z.output<typeof unreached>
 export type Health = z.output<typeof health>
+export type Challenge = z.output<typeof challenge>
+export type ChallengeReady = z.output<typeof challengeReady>
+export type ChallengeDone = z.output<typeof challengeDone>
 export type Withdrawn = z.output<typeof withdrawn>
 export type Gateways = z.output<typeof gateways>
 export type Drain = z.output<typeof drain>
 
-export type ClientMessage = Hello | Register | Unregister | Unreached | Health | Drain
-export type GatewayMessage = Welcome | Reject | Registered | Unregistered | Withdrawn | Gateways | Drain
+export type ClientMessage =
+  | Hello
+  | Register
+  | Unregister
+  | Unreached
+  | Health
+  | Challenge
+  | ChallengeDone
+  | Drain
+export type GatewayMessage =
+  | Welcome
+  | Reject
+  | Registered
+  | Unregistered
+  | ChallengeReady
+  | Withdrawn
+  | Gateways
+  | Drain
 export type Message = ClientMessage | GatewayMessage
 
 const byType = <T>(...schemas: (z.ZodType<T> & { shape: { type: z.ZodLiteral<string> } })[]) =>
   new Map(schemas.map((schema) => [schema.shape.type.value, schema] as const))
 
 /** By type, what each side may send. For this room and its tests: the document is held against the shapes. */
-export const FROM_CLIENT = byType<ClientMessage>(hello, register, unregister, unreached, health, drain)
+export const FROM_CLIENT = byType<ClientMessage>(
+  hello,
+  register,
+  unregister,
+  unreached,
+  health,
+  challenge,
+  challengeDone,
+  drain,
+)
 export const FROM_GATEWAY = byType<GatewayMessage>(
   welcome,
   reject,
   registered,
   unregistered,
+  challengeReady,
   withdrawn,
   gateways,
   drain,
@@ -217,6 +269,12 @@ export const isUnreachedCode = (code: string): code is UnreachedCode =>
   (UNREACHED_CODES as readonly string[]).includes(code)
 export const isServiceType = (type: string): type is ServiceType =>
   (SERVICE_TYPES as readonly string[]).includes(type)
+export const isChallengeKind = (kind: string): kind is ChallengeKind =>
+  (CHALLENGE_KINDS as readonly string[]).includes(kind)
+
+/** What a token may be (RFC 8555, 8.1): base64url, so that it stands in a path as it is. */
+export const isChallengeToken = (token: string): boolean =>
+  token.length <= CONTROL_TEXT_CHARACTERS && /^[A-Za-z0-9_-]+$/.test(token)
 
 /** A `reject` whose `final` is what the table of codes says. `retryAfter` in seconds. */
 export function rejection(code: RejectCode, message: string, retryAfter?: number): Reject {

@@ -6,8 +6,12 @@
  * believe a peer: numbers arrive clamped, shapes checked, memory bounded. docs/PROTOCOL.md is the same thing
  * for people.
  */
-export { type ClientHello, ClientHelloReader, isOnlyAlpn, looksLikeTls } from './client-hello.ts'
+export { ACME_ALPN, type ClientHello, ClientHelloReader, isOnlyAlpn, looksLikeTls } from './client-hello.ts'
 export {
+  type Challenge,
+  type ChallengeDone,
+  type ChallengeKind,
+  type ChallengeReady,
   type ClientMessage,
   ControlReader,
   type Drain,
@@ -17,6 +21,8 @@ export {
   type Gateways,
   type Health,
   type Hello,
+  isChallengeKind,
+  isChallengeToken,
   isRejectCode,
   isServiceCode,
   isServiceType,

@@ -6,6 +6,8 @@ const DESCRIPTIONS = {
   decode_error: 50,
   /** The host is known, and its client is away, or has no certificate yet. */
   internal_error: 80,
+  /** The host is known, and nobody there speaks what is asked for and nothing else (RFC 7301, 3.2). */
+  no_application_protocol: 120,
 } as const
 
 export type TlsAlert = keyof typeof DESCRIPTIONS

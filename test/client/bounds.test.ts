@@ -1,11 +1,13 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import { Challenges } from '../../src/client/challenges.ts'
 import { type Bounds, type Origin, Serving } from '../../src/client/serving.ts'
 import { Tally } from '../../src/client/tally.ts'
-import { FINISHING_POLL_MS, HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
+import type { CertificateSource } from '../../src/client/tls/certificate.ts'
+import { CHALLENGE_VISITORS, FINISHING_POLL_MS, HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
 import { encodeProxyHeader } from '../../src/protocol/index.ts'
 import { End, type Recorder, settle } from '../mux/pair.ts'
-import { hello, serverName } from '../protocol/hellos.ts'
+import { fromNode, hello, serverName } from '../protocol/hellos.ts'
 import { recordingLog, service, World } from './world.ts'
 
 const world = new World()
@@ -14,13 +16,25 @@ afterEach(async () => {
   await world.close()
 })
 
+const NO_CERTIFICATE: CertificateSource = {
+  current: undefined,
+  trouble: undefined,
+  transportSecurity: undefined,
+  changed() {},
+  start() {},
+  close() {},
+}
+
 /** A gateway's session and a client's with `Serving` behind it, joined in memory: `turn` carries what waits. */
 function pair(bounds: Partial<Bounds> = {}) {
   const { log, lines } = recordingLog()
   const tally = new Tally()
+  const challenges = new Challenges(log)
   const serving = new Serving({
     log,
     tally,
+    challenges,
+    sourceOf: () => NO_CERTIFICATE,
     bounds: { streams: 100, perService: 100, sockets: 100, dialsPerSecond: 100, dialsBurst: 100, ...bounds },
   })
   const codes = new Map<number, string>()
@@ -43,7 +57,7 @@ function pair(bounds: Partial<Bounds> = {}) {
     return { stream, sink, id: stream.id }
   }
   world.later(() => Promise.resolve(serving.close()))
-  return { serving, origin, codes, visit, turn, tally, lines, ended: () => ended }
+  return { serving, challenges, origin, codes, visit, turn, tally, lines, ended: () => ended }
 }
 
 describe('a client', () => {
@@ -178,6 +192,59 @@ describe('a client', () => {
     expect(silent.sink.error).toBeDefined()
     expect(codes.get(silent.id)).toBeUndefined()
     expect(tally.counts).toMatchObject({ unknown_service: 3, overloaded: 2 })
+  })
+
+  it('lets nobody fill the room for visitors of challenges: the slow ones go', () => {
+    const { serving, visit, codes, turn, tally, lines } = pair({ streams: 5_000, perService: 5_000 })
+    serving.services = new Map([
+      ['web', service('web', '127.0.0.1:9', { type: 'https', hosts: ['a.example'] })],
+    ])
+    const ask = (text: string) => {
+      const made = visit('web')
+      made.stream.write(Buffer.from(text))
+      turn()
+      return made
+    }
+    const slow = Array.from({ length: CHALLENGE_VISITORS + 3 }, () => ask('GET / HT'))
+    expect(slow.filter(({ sink }) => sink.error !== undefined)).toEqual(slow.slice(0, 3))
+    expect(serving.active).toBe(CHALLENGE_VISITORS)
+    const quick = ask('GET / HTTP/1.1\r\nHost: a.example\r\n\r\n')
+    expect(quick.sink.text).toMatch(/^HTTP\/1\.1 404 /)
+    // It was answered, and is nobody's rival.
+    ask('GET / HT')
+    expect(slow.filter(({ sink }) => sink.error !== undefined)).toEqual(slow.slice(0, 4))
+    // What they wanted is not known, so nobody is told to try elsewhere.
+    expect(codes.size).toBe(0)
+    expect(tally.counts).toMatchObject({ overloaded: 4 })
+    expect(lines.all.filter(({ level }) => level === 40)).toHaveLength(1)
+  })
+
+  it('gives a visitor of a challenge a bounded time to ask, and to shake hands', async () => {
+    const { serving, challenges, visit, turn } = pair()
+    serving.services = new Map([
+      ['web', service('web', '127.0.0.1:9', { type: 'https', hosts: ['a.example'] })],
+    ])
+    const link = {
+      gateway: 'gw',
+      serves: () => true,
+      say: ({ seq }: { seq: number }) => challenges.ready(link, { type: 'challenge_ready', seq }),
+    }
+    challenges.served(link)
+    const order = { service: 'web', host: 'a.example', token: 't', keyAuthorization: 't.x' } as const
+    await challenges.offer({ ...order, kind: 'tls-alpn-01' })
+    vi.useFakeTimers()
+    const [asking, shaking] = [visit('web'), visit('web')]
+    asking.stream.write(Buffer.from('GET / HT'))
+    shaking.stream.write(fromNode({ servername: 'a.example', ALPNProtocols: ['acme-tls/1'] }))
+    turn()
+    vi.advanceTimersByTime(HANDSHAKE_MS - 1)
+    turn()
+    expect([asking.sink.error, shaking.sink.error, serving.active]).toEqual([undefined, undefined, 2])
+    vi.advanceTimersByTime(1)
+    turn()
+    expect([asking.sink.error !== undefined, shaking.sink.error !== undefined]).toEqual([true, true])
+    expect(serving.active).toBe(0)
+    challenges.close()
   })
 
   it('that drains says so to a visitor whose ClientHello comes meanwhile', () => {

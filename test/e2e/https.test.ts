@@ -139,7 +139,7 @@ describe('a client that ends TLS', () => {
 async function plainServer(): Promise<number> {
   const server = createPlainServer((request, response) => {
     const { headers, url } = request
-    response.end(`plain ${headers['x-forwarded-proto']} ${headers.host?.replace(/:\d+$/, '')} ${url}`)
+    response.end(`plain ${String(headers['x-forwarded-proto'])} ${headers.host?.replace(/:\d+$/, '')} ${url}`)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

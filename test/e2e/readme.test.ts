@@ -26,6 +26,8 @@ const ELSEWHERE = [
   // Ports that belong to root: test/config and test/cli hold what these two say, test/client what the second one does.
   'npx blindgate gateway --http :80 --tls :443',
   'npx blindgate https 8443 --host app.example.com --tls passthrough',
+  // It asks an authority of the internet: test/e2e has one of its own.
+  'npx blindgate https 8080 --host app.example.com',
   // test/packaging holds the units, and that the package has what these lines copy.
   'npm ci && npm install --global "$(npm pack --silent)"',
   'sudo systemctl enable --now blindgate-gateway',

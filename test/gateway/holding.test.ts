@@ -4,6 +4,7 @@ import { pino } from 'pino'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { DEFAULT_HTTP_LIMITS } from '../../src/config/index.ts'
 import { Authority } from '../../src/gateway/authority.ts'
+import { ChallengeDesk } from '../../src/gateway/challenge-desk.ts'
 import type { ConnectedClient } from '../../src/gateway/connected-client.ts'
 import { LimitsOf } from '../../src/gateway/limits-of.ts'
 import { Routes } from '../../src/gateway/routes.ts'
@@ -302,16 +303,19 @@ function lobby(
   rest: Partial<ConstructorParameters<typeof Visitors>[0]> = {},
 ): Visitors {
   sockets.length = 0
+  const routes = new Routes<ConnectedClient>({ isLive: () => true })
+  const log = pino({ level: 'silent' })
   const visitors = new Visitors({
     authority,
-    routes: new Routes<ConnectedClient>({ isLive: () => true }),
+    routes,
+    challenges: new ChallengeDesk({ authority, routes, log }),
     memory: new MemoryBudget(1_000_000),
     holdMs: 10_000,
     limits: () => new LimitsOf({ limits: DEFAULT_HTTP_LIMITS, routeLimits: new Map() }),
     trusted: () => new TrustedProxies([]),
     access: undefined,
     tlsPort: () => 443,
-    log: pino({ level: 'silent' }),
+    log,
     ...rest,
   })
   world.later(() => visitors.close())

@@ -48,6 +48,11 @@ export class Relay {
     for (const socket of this.#sockets) this.#lost.add(socket)
   }
 
+  /** What is connected now is cut, and both sides see it. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy()
     await new Promise((resolve) => this.#server.close(resolve))

@@ -11,10 +11,12 @@ const api: ServiceOffer = { name: 'api', type: 'http' }
 function table() {
   const suspect = new Set<string>()
   const heard: string[] = []
+  const left: string[] = []
   const routes = new Routes<string>({
     isLive: (tunnel) => !suspect.has(tunnel),
     onLive: (route) => heard.push(`live ${route}`),
     onGone: (route) => heard.push(`gone ${route}`),
+    onLeft: (tunnel, route) => left.push(`${tunnel} ${route}`),
   })
   const turn = (tunnel: string, isSuspect: boolean) => {
     if (isSuspect) suspect.add(tunnel)
@@ -22,7 +24,7 @@ function table() {
     routes.refresh(tunnel)
   }
   const pick = (route = 'default', ...exclude: string[]) => routes.pick(route, new Set(exclude))?.tunnel
-  return { routes, suspect, heard, turn, pick }
+  return { routes, suspect, heard, left, turn, pick }
 }
 
 describe('picking', () => {
@@ -370,6 +372,20 @@ describe('leaving', () => {
     expect(routes.withdraw('default').map(({ tunnel }) => tunnel)).toEqual(['a', 'b'])
     expect(heard).toEqual(['live default', 'gone default'])
     routes.register('c', 'office', api, ['default'])
+  })
+
+  test('each replica that goes is told of once, whatever the reason', () => {
+    const { routes, left, suspect } = table()
+    const both = ['default', 'x/']
+    for (const tunnel of ['a', 'b', 'c']) routes.register(tunnel, 'home', web, both)
+    routes.register('a', 'home', { ...web, share: false }, both)
+    expect(left).toEqual([])
+    routes.unregister('a', ['web'])
+    routes.withdraw('x/')
+    routes.drop('b')
+    suspect.add('c')
+    routes.register('d', 'home', api, ['default'])
+    expect(left).toEqual(['a default', 'a x/', 'b x/', 'c x/', 'b default', 'c default'])
   })
 
   test('whoever hears that a route went may change the table at once', () => {

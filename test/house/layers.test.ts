@@ -46,6 +46,7 @@ const PURE_BUILTINS = ['assert', 'buffer', 'crypto', 'events', 'string_decoder',
 const PURE_CORES = [
   'access-line',
   'authority',
+  'challenges',
   'hosts',
   'limits-of',
   'offer',

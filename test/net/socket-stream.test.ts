@@ -148,9 +148,7 @@ describe('a socket as a stream', () => {
     const stream = new SocketStream(opened.dial(server), new Sink())
     stream.write(Buffer.from('early'))
     const far = await new Promise<Socket>((resolve) => server.once('connection', resolve))
-    const [chunk] = (await new Promise<[Buffer]>((resolve) =>
-      far.once('data', (data) => resolve([data])),
-    )) as [Buffer]
+    const chunk = await new Promise<Buffer>((resolve) => far.once('data', resolve))
     expect(chunk.toString()).toBe('early')
     expect(stream.acknowledged).toBe(true)
   })

@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { REJECT_CODES, SERVICE_CODES, TunnelError, UNREACHED_CODES } from '../../src/errors.ts'
 import {
+  CHALLENGE_SECONDS_MAX,
   CONTROL_MESSAGE_BYTES,
   CONTROL_TEXT_CHARACTERS,
   DRAIN_MS_MAX,
@@ -14,11 +15,14 @@ import {
   URL_CHARACTERS,
   YAMUX_WINDOW_BYTES,
 } from '../../src/limits.ts'
+import { CHALLENGE_KINDS } from '../../src/protocol/control.ts'
 import {
   type ClientMessage,
   ControlReader,
   encodeControl,
   type GatewayMessage,
+  isChallengeKind,
+  isChallengeToken,
   isRejectCode,
   isServiceCode,
   isServiceType,
@@ -117,6 +121,18 @@ const clientMessage: fc.Arbitrary<ClientMessage> = fc.oneof(
     { ...ofType('unregister'), seq: id, names: fc.array(word), release: fc.boolean() },
     { requiredKeys: ['type', 'seq', 'names'] },
   ),
+  fc.record(
+    {
+      ...ofType('challenge'),
+      seq: id,
+      host: word,
+      kind: fc.constantFrom(...CHALLENGE_KINDS),
+      token: word,
+      expires: fc.integer({ min: 1, max: CHALLENGE_SECONDS_MAX }),
+    },
+    { requiredKeys: ['type', 'seq', 'host', 'kind', 'expires'] },
+  ),
+  fc.record({ ...ofType('challenge_done'), seq: id }),
   fc.record({ ...ofType('unreached'), stream: id, code: fc.constantFrom(...UNREACHED_CODES) }),
   fc.record({ ...ofType('drain'), deadlineMs: fc.nat(DRAIN_MS_MAX) }),
 )
@@ -145,6 +161,14 @@ const gatewayMessage: fc.Arbitrary<GatewayMessage> = fc.oneof(
   ),
   fc.record({ ...ofType('registered'), seq: id, services: results }),
   fc.record({ ...ofType('unregistered'), seq: id }),
+  fc.record(
+    {
+      ...ofType('challenge_ready'),
+      seq: id,
+      error: fc.record({ code: fc.constantFrom(...SERVICE_CODES), message: word }),
+    },
+    { requiredKeys: ['type', 'seq'] },
+  ),
   fc.record({ ...ofType('withdrawn'), services: fc.array(refused) }),
   fc.record({ ...ofType('gateways'), ids: fc.array(word) }),
   fc.record({ ...ofType('drain'), deadlineMs: fc.nat(DRAIN_MS_MAX) }),
@@ -269,6 +293,15 @@ describe('a number from a peer', () => {
     }
   })
 
+  it.each([
+    [-5, 1],
+    [0, 1],
+    [1e12, CHALLENGE_SECONDS_MAX],
+  ])('expires %d counts as %d', (sent, counted) => {
+    const challenge = { type: 'challenge', seq: 1, host: 'a.example.com', kind: 'tls-alpn-01', expires: sent }
+    expect(read('fromClient', challenge)).toMatchObject([{ expires: counted }])
+  })
+
   it('that names something is refused where it cannot be right, not bent into another', () => {
     for (const seq of [-1, 1.5, 2 ** 32, '1', null]) {
       expect(refusal(() => read('fromGateway', { type: 'unregistered', seq })).code).toBe('protocol_error')
@@ -285,6 +318,22 @@ describe('a number from a peer', () => {
   })
 })
 
+describe('the token of a challenge', () => {
+  it.each([['a'], ['evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr_oA'], ['x'.repeat(255)]])(
+    'may be %s',
+    (token) => {
+      expect(isChallengeToken(token)).toBe(true)
+    },
+  )
+
+  it.each([[''], ['..'], ['a/b'], ['a%2fb'], ['a?b'], ['a b'], ['ä'], ['a\n'], ['x'.repeat(256)]])(
+    'may not be %j',
+    (token) => {
+      expect(isChallengeToken(token)).toBe(false)
+    },
+  )
+})
+
 describe('a word of a later version', () => {
   it('passes as text, and is none of ours', () => {
     const [reject] = read('fromGateway', { type: 'reject', code: 'quota_spent', message: 'm', final: false })
@@ -298,6 +347,17 @@ describe('a word of a later version', () => {
       type: 'withdrawn',
       services: [{ name: 'q', error: { code: 'constructor', message: 'm' } }],
     })
+    const [challenge] = read('fromClient', {
+      type: 'challenge',
+      seq: 1,
+      host: 'a.example.com',
+      kind: 'dns-account-01',
+      expires: 60,
+    })
+    const ready = { type: 'challenge_ready', seq: 1, error: { code: 'quota_spent', message: 'm' } }
+    expect(read('fromGateway', ready)).toEqual([ready])
+    expect(challenge).toMatchObject({ kind: 'dns-account-01' })
+    expect(isChallengeKind('dns-account-01')).toBe(false)
     expect(reject).toMatchObject({ code: 'quota_spent', final: false })
     expect(unreached).toMatchObject({ code: 'asleep' })
     expect(register).toMatchObject({ services: [{ type: 'quic' }] })

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { pattern, until } from '../../net/joined.ts'
 import { Browser, bodyOf, get, secure, TlsWorld } from './people.ts'
@@ -11,6 +11,18 @@ beforeEach(async () => {
 afterEach(() => world.close())
 
 const HOST = 'app.example.com'
+/** A type of TLS record (RFC 5246, 6.2.1). */
+const ALERT = 21
+
+function recordTypes(wire: Buffer): number[] {
+  const types: number[] = []
+  for (let at = 0; at < wire.length; at += 5 + wire.readUInt16BE(at + 3)) types.push(wire[at] ?? 0)
+  return types
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port
+}
 
 describe('a visitor whose TLS ends in the client', () => {
   test('is answered by the target, which is told who asks and how', async () => {
@@ -90,6 +102,39 @@ describe('a visitor whose TLS ends in the client', () => {
     const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
     expect(error.code).toMatch(/ALERT|ERR_SSL/)
     await until(() => client.status().errors['handshake_failed'] === 1 && client.status().streams === 0)
+  })
+
+  test.each([
+    ['asked for it', 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere', 'Connection: close'],
+    ['gets an answer that only its end delimits', 'HTTP/1.1 200 OK\r\n\r\nhere', 'Connection: close'],
+    ['had not asked for it', 'HTTP/1.1 200 OK\r\n\r\nhere', 'X-Nothing: 1'],
+  ])('is told the end of the connection inside TLS when it %s', async (_when, answer, line) => {
+    const target = createServer((socket) => {
+      socket.on('error', () => {})
+      socket.once('data', () => socket.end(answer))
+    })
+    const wire: Buffer[] = []
+    const relay = createServer({ allowHalfOpen: true }, (near) => {
+      const far = connect({ port: world.port, host: '127.0.0.1', allowHalfOpen: true })
+      far.on('data', (chunk) => wire.push(chunk))
+      for (const socket of [near, far]) {
+        socket.on('error', () => {})
+        world.later(() => socket.destroy())
+      }
+      near.pipe(far).pipe(near)
+    })
+    for (const server of [target, relay]) {
+      server.listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      world.later(() => server.close())
+    }
+    await world.offer([secure('web', [HOST], portOf(target))])
+    // Older TLS shows in the clear what a record is.
+    const browser = await world.visitor(HOST, { port: portOf(relay), maxVersion: 'TLSv1.2' })
+    await browser.ask(get(HOST, '/', line), 'here')
+    await until(() => browser.over !== undefined)
+    expect(browser.over).toBe('end')
+    expect(recordTypes(Buffer.concat(wire)).at(-1)).toBe(ALERT)
   })
 
   test('cannot renegotiate', async () => {
@@ -198,7 +243,7 @@ describe('a visitor whose TLS ends in the client', () => {
   test('of a service that is served in this process reaches it in plaintext', async () => {
     const served = createServer()
     served.on('connection', (socket: Socket) =>
-      socket.once('data', (data: Buffer) => socket.end(`got ${data}`)),
+      socket.once('data', (data: Buffer) => socket.end(`got ${data.toString()}`)),
     )
     await world.offer([
       secure('web', [HOST], '127.0.0.1:1', {

@@ -1,0 +1,3 @@
+module blindgate/visitors
+
+go 1.21
