@@ -437,6 +437,8 @@ export const TRUST_REPEATED_MS = 24 * 3_600_000
 export const ACME_DIRECTORY_BYTES = 64 * KiB
 /** The checks of `doctor`: what one of them asks for a target, a port or a time. */
 export const DOCTOR_ANSWER_MS = 5_000
+/** Hosts that it looks at at once: a silent name server costs half a minute each. */
+export const DOCTOR_HOSTS = 8
 /** Visitors' ports that it tries, and what it reads of a page whose Date it wants. */
 export const DOCTOR_PORTS = 64
 export const CLOCK_ANSWER_BYTES = 1 * MiB

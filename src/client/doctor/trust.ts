@@ -1,5 +1,6 @@
 import { parseRemote } from '../../config/index.ts'
 import type { Pin } from '../../identity/index.ts'
+import { DOCTOR_HOSTS } from '../../limits.ts'
 import { chainsInFiles } from '../tls/files.ts'
 import { trustChecks } from '../trust/checks.ts'
 import { Dns } from '../trust/dns.ts'
@@ -29,13 +30,16 @@ export async function trustFindings(context: DoctorContext): Promise<Finding[]> 
     now: Date.now,
   })
   const findings: Finding[] = []
-  for (const subject of subjects) {
-    const [caa, ct, probe] = await Promise.all([
-      checks.caa(subject, signal),
-      checks.ct(subject, signal),
-      checks.probe(subject, signal),
-    ])
-    findings.push(...caa, ...ct, ...probe.map((finding) => elsewhere(finding, identity.pin, subject.port)))
+  for (let at = 0; at < subjects.length; at += DOCTOR_HOSTS) {
+    const some = subjects.slice(at, at + DOCTOR_HOSTS).map(async (subject) => {
+      const [caa, ct, probe] = await Promise.all([
+        checks.caa(subject, signal),
+        checks.ct(subject, signal),
+        checks.probe(subject, signal),
+      ])
+      return [...caa, ...ct, ...probe.map((finding) => elsewhere(finding, identity.pin, subject.port))]
+    })
+    findings.push(...(await Promise.all(some)).flat())
   }
   return findings
 }

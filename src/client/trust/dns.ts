@@ -52,6 +52,8 @@ export class Dns {
   readonly #signal: AbortSignal | undefined
   readonly #ask: typeof ask
   readonly #zones = new Map<string, Promise<Zone>>()
+  /** How often a server gave no answer, and the last reason. One that is silent is not waited for at each question. */
+  readonly #silence = new Map<string, { times: number; reason: TunnelError }>()
   #questions = 0
 
   constructor(options: DnsOptions = {}) {
@@ -143,6 +145,11 @@ export class Dns {
     let reason = failure('unreachable', 'there is no name server to ask')
     for (let round = 0; round < DNS_TRIES; round++) {
       for (const server of servers.slice(0, DNS_SERVERS)) {
+        const silence = this.#silence.get(`${server.host} ${server.port}`)
+        if (silence !== undefined && silence.times >= DNS_TRIES) {
+          ;({ reason } = silence)
+          continue
+        }
         this.#count(question)
         try {
           const answer = await this.#ask(server, question, { recursive, signal: this.#signal })
@@ -156,6 +163,8 @@ export class Dns {
         } catch (error) {
           if (!(error instanceof TunnelError)) throw error
           reason = error
+          const times = (silence?.times ?? 0) + 1
+          this.#silence.set(`${server.host} ${server.port}`, { times, reason })
         }
         if (this.#signal?.aborted === true) throw reason
       }

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Dns } from '../../../src/client/trust/dns.ts'
 import { ask } from '../../../src/client/trust/dns-ask.ts'
 import { answerIn, questionMessage } from '../../../src/client/trust/dns-message.ts'
+import { TunnelError } from '../../../src/errors.ts'
 import { a, caa, cname, NameServer } from './name-server.ts'
 
 let server: NameServer
@@ -111,6 +112,32 @@ describe('a question to a name server', () => {
     await expect(dns().addressesOf('example.com')).rejects.toMatchObject({
       code: 'unreachable',
       message: expect.stringContaining('does not answer for example.com (REFUSED)'),
+    })
+  })
+
+  it('waits for a silent server twice, and not at every question', async () => {
+    const dead = { host: '127.0.0.1', port: 9 }
+    const asked: number[] = []
+    server.zone('example.com', { 'example.com': a('example.com', '203.0.113.9') })
+    const both = new Dns({
+      nameservers: [dead, server.at],
+      async ask(to, question, how) {
+        asked.push(to.port)
+        if (to.port === 9) throw new TunnelError('timeout', { scope: 'process', detail: 'silent' })
+        return ask(to, question, how)
+      },
+    })
+    for (let times = 0; times < 3; times++)
+      expect(await both.addressesOf('example.com')).toEqual(['203.0.113.9'])
+    expect(asked.filter((port) => port === 9)).toHaveLength(2)
+    const alone = new Dns({
+      nameservers: [dead],
+      ask: () => Promise.reject(new TunnelError('timeout', { scope: 'process', detail: 'silent' })),
+    })
+    await expect(alone.addressesOf('example.com')).rejects.toMatchObject({ code: 'timeout' })
+    await expect(alone.addressesOf('example.org')).rejects.toMatchObject({
+      code: 'timeout',
+      message: 'silent',
     })
   })
 
