@@ -62,6 +62,7 @@ export const LOCAL_CODES = [
   'bad_message',
   'idle',
   'not_well',
+  'acme_failed',
   'internal',
 ] as const
 

@@ -20,8 +20,10 @@ import {
   joinedGateways,
   rememberGateway,
   type ServiceOutcome,
+  trustBy,
 } from './client/index.ts'
 import {
+  DEFAULT_ACME,
   DEFAULT_TRUST,
   parseHosts,
   parseLabel,
@@ -199,7 +201,7 @@ async function offer(service: ClientService, options: ForwardOptions): Promise<F
     services: [service],
     log,
     state,
-    trust: { settings: DEFAULT_TRUST },
+    trust: trustBy({ trust: DEFAULT_TRUST, acme: DEFAULT_ACME }, state),
     ...(secret === undefined ? {} : { enroll: { secret } }),
   })
   const giveUp = (): void => void client.close()

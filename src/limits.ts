@@ -338,6 +338,43 @@ export const ACCESS_LOG_BYTES = 1 * MiB
 /** A text of a visitor in the access log: most targets are whole, and a flood of long ones does not fill a disk. */
 export const ACCESS_LOG_TEXT_CHARACTERS = 1_024
 
+// ── HTTP/2 visitors ─────────────────────────────────────────────────────────────────────────────────────
+
+/** Requests at once on a visitor's connection: what other servers allow, and the least that RFC 9113 (6.5.2) advises. */
+export const H2_STREAMS = 100
+/**
+ * Of a body that its target does not take: what a visitor may send, and what is taken of an h2c target. 20 Mbit/s over a
+ * round trip of 100 ms; a stream that nobody reads costs this much.
+ */
+export const H2_STREAM_WINDOW_BYTES = 256 * KiB
+/** Of a connection as a whole: what one stream may fill twice over. Node credits it as bytes come, so it bounds no memory. */
+export const H2_SESSION_WINDOW_BYTES = 1 * MiB
+/** What Node itself keeps of a connection (streams, heads, frames that wait), in its unit, MB: 100 streams with large heads. */
+export const H2_SESSION_MEMORY_MB = 10
+/** Fields of a head beside those that HTTP/1.1 has too: a request has four that begin with a colon, and cookies may come in crumbs. */
+export const H2_EXTRA_FIELDS = 68
+/** Bytes of bodies that lie between visitors and targets in all; past it streams that stand still are reset. */
+export const H2_HELD_BYTES = 128 * MiB
+/**
+ * Requests that a visitor takes back before they are answered, per second and at once: one that leaves a page takes back a
+ * hundred. Opening and taking back costs a visitor nothing and a target a request each (CVE-2023-44487).
+ */
+export const H2_RESETS_PER_SECOND = 50
+export const H2_RESETS_BURST = 500
+/**
+ * Bytes that carry no head and no body, beyond as many as carried some: frames' headers, settings, pings, windows, and what
+ * is on its way of a body that was answered before its end. Sixteen such bodies come at once, and one each second;
+ * frames of one byte are nine parts of ten nothing. Per second and at once.
+ */
+export const H2_EMPTY_BYTES_PER_SECOND = H2_STREAM_WINDOW_BYTES
+export const H2_EMPTY_BYTES_BURST = 16 * H2_STREAM_WINDOW_BYTES
+/** Connections to an h2c target: at 100 streams each, as many requests as a connection-per-request target would have. */
+export const H2C_SESSIONS = 16
+/** Requests that wait for a place on one, each for TARGET_CONNECT_MS at most. */
+export const H2C_WAITING = 1_024
+/** One that carries nothing is kept so long. */
+export const H2C_IDLE_MS = 60_000
+
 // ── Client ──────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Back-off between dials, full jitter: BASE doubles to MAX, which is under HOLD_MS so that held visitors see the client back. */
@@ -446,6 +483,84 @@ export const CLOCK_ANSWER_BYTES = 1 * MiB
 export const CLOCK_SKEW_MS = 120_000
 /** A certificate with less than this left should have been renewed. */
 export const CERTIFICATE_LOW_MS = 7 * 24 * 3_600_000
+
+// ── Certificates ────────────────────────────────────────────────────────────────────────────────────────
+
+/** One request to a CA, from the dial to the last byte; a CA under load takes seconds. */
+export const ACME_REQUEST_MS = 30_000
+/** An answer of a CA: an order of 64 hosts fits six times, a chain with post-quantum signatures as well. */
+export const ACME_BODY_BYTES = 256 * KiB
+/** A URL that a CA gives, and the token of a challenge: both have some forty characters. */
+export const ACME_URL_CHARACTERS = 2_048
+export const ACME_TOKEN_CHARACTERS = 256
+/** Certificates of a chain: three are many. */
+export const ACME_CHAIN_CERTIFICATES = 16
+/** Nonces tried for one request. A CA that turns down every other one gets through all but once in 65 536. */
+export const ACME_NONCE_TRIES = 16
+/** Between looks at what a CA has under way: what it asks for, within these. */
+export const ACME_POLL_MS = 3_000
+export const ACME_POLL_MS_MIN = 1_000
+export const ACME_POLL_MS_MAX = 60_000
+/** Looks at one thing, and for how long; some CAs take a quarter of an hour. What is not done then goes on with the next try. */
+export const ACME_POLLS = 200
+export const ACME_ORDER_MS = 20 * 60_000
+/** An order that came to nothing for so long is given up for another: its CA may have lost it. */
+export const ACME_PENDING_MS = 24 * 3_600_000
+/** Hosts that are proved at once: gateways keep a bounded number of challenges. */
+export const ACME_PROOFS_AT_ONCE = 8
+/**
+ * Orders of one service, whatever happens: Let's Encrypt allows five failures per host and hour. The day's bound holds
+ * where orders succeed and are of no use, and leaves room for a week's.
+ */
+export const ACME_ORDERS_PER_HOUR = 5
+export const ACME_ORDERS_PER_DAY = 12
+/** The longest that a CA may ask to be left alone: its limits are by the hour, day and week. */
+export const ACME_RETRY_AFTER_MS_MAX = 7 * 24 * 3_600_000
+/**
+ * Pauses after a failed order, by what it failed at: the first, which doubles with each failure, and the most. A line that
+ * comes back is used soon; a refusal costs the CA work, and somebody has to change something first.
+ */
+export const ACME_PAUSES_MS = {
+  unreachable: { first: 10_000, most: 3_600_000 },
+  overloaded: { first: 60_000, most: 6 * 3_600_000 },
+  limited: { first: 60_000, most: 12 * 3_600_000 },
+  unproven: { first: 5 * 60_000, most: 12 * 3_600_000 },
+  misconfigured: { first: 10 * 60_000, most: 12 * 3_600_000 },
+  nonsense: { first: 10 * 60_000, most: 12 * 3_600_000 },
+  local: { first: 10_000, most: 3_600_000 },
+} as const
+/** Shares of a lifetime after which it is renewed where its CA does not say: the usual, and of short ones, which leave little time to try again. */
+export const ACME_RENEWAL_SHARE = 2 / 3
+export const ACME_SHORT_RENEWAL_SHARE = 1 / 2
+export const ACME_SHORT_LIFETIME_MS = 10 * 24 * 3_600_000
+/** So much of a lifetime earlier at random, so that a thousand clients do not renew in the same minute; and the latest, whatever a CA says. */
+export const ACME_RENEWAL_JITTER = 0.05
+export const ACME_LATEST_RENEWAL = 0.9
+/** A CA is asked when to renew this often, or when it says so, within the bounds of RFC 9773, 4.3.2. */
+export const ACME_ARI_MS = 6 * 3_600_000
+export const ACME_ARI_MS_MIN = 60_000
+export const ACME_ARI_MS_MAX = 24 * 3_600_000
+/** A certificate's file is looked at this often: what another process ordered or revoked counts within seconds. */
+export const ACME_LOOK_MS = 10_000
+/** Who comes second waits so long for another service's or process's account, or for its turn at the list of keys. */
+export const ACME_ACCOUNT_LOCK_MS = 90_000
+/** A key is remembered past the life of any certificate for it: 398 days is the longest that browsers take. */
+export const ORDERED_KEYS_MS = 400 * 24 * 3_600_000
+/** A hook that writes DNS; some wait for their provider. And what it may print. */
+export const ACME_HOOK_MS = 120_000
+export const ACME_HOOK_OUTPUT_BYTES = 64 * KiB
+/** One question to a name server; and seconds that others may keep what we wrote there for an order. */
+export const ACME_DNS_MS = 10_000
+export const ACME_TXT_TTL_SECONDS = 60
+/** Servers that are asked of one zone, and CNAMEs that are followed to it. */
+export const ACME_DNS_SERVERS = 8
+export const ACME_CNAMES = 8
+/** Between looks whether a zone's servers show a record, how many at most (ten minutes: some providers are slow), and how many when none answers. */
+export const ACME_DNS_LOOK_MS = 5_000
+export const ACME_DNS_LOOKS = 120
+export const ACME_DNS_SILENT_LOOKS = 6
+/** Taking a record out of DNS again is tried this long, also when all else was given up. */
+export const ACME_REMOVAL_MS = 30_000
 
 // ── Memory at rest ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -76,7 +76,7 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
       },
       gateways,
       services: file?.file.services ?? [],
-      trust: await trustOf(file?.file),
+      trust: await trustOf(file?.file, state),
       running: await runningOn(state),
       signal: new AbortController().signal,
     })
@@ -155,9 +155,12 @@ async function fileOf(config: string | undefined): Promise<{ file: ClientFile; p
   return { file: await loadClientFile(path), path }
 }
 
-async function trustOf(file: ClientFile | undefined): Promise<ClientTrust> {
-  const { DEFAULT_TRUST } = await import('../config/index.ts')
-  return { settings: file?.trust ?? DEFAULT_TRUST }
+async function trustOf(file: ClientFile | undefined, state?: State): Promise<ClientTrust> {
+  const [{ DEFAULT_ACME, DEFAULT_TRUST }, { trustBy }] = await Promise.all([
+    import('../config/index.ts'),
+    import('../client/index.ts'),
+  ])
+  return trustBy(file ?? { trust: DEFAULT_TRUST, acme: DEFAULT_ACME }, state)
 }
 
 /** Client processes that live; those that were killed leave their sockets. */

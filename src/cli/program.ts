@@ -10,6 +10,7 @@ import { addInvite } from './invite.ts'
 import { addJoin } from './join.ts'
 import { addRelease } from './release.ts'
 import { addRevoke } from './revoke.ts'
+import { addRevokeCertificate } from './revoke-certificate.ts'
 import { addStatus } from './status.ts'
 import { addTcp } from './tcp.ts'
 import { addUp } from './up.ts'
@@ -27,6 +28,7 @@ const COMMANDS = [
   addHttps,
   addTcp,
   addUp,
+  addRevokeCertificate,
   addStatus,
   addDoctor,
   addDemo,

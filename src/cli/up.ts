@@ -24,7 +24,10 @@ export function addUp(program: Command): void {
 }
 
 async function up({ config, drain }: Options, globals: Globals): Promise<void> {
-  const { loadClientFile } = await import('../config/index.ts')
+  const [{ loadClientFile }, { trustBy }] = await Promise.all([
+    import('../config/index.ts'),
+    import('../client/index.ts'),
+  ])
   const file = await loadClientFile(config)
   const drainMs = await drainMsOf(drain, file.drainMs)
   const state = await stateOf(globals, { create: false })
@@ -35,7 +38,7 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
     state,
     gateways,
     services: file.services,
-    trust: { settings: file.trust },
+    trust: trustBy(file, state),
     drainMs,
     json: globals.json === true,
     log,
@@ -50,7 +53,7 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
           `${config} has no [[service]] now: to offer nothing, stop blindgate`,
         )
       }
-      client.update(changed.services, await gatewaysOf(changed, state, config), { settings: changed.trust })
+      client.update(changed.services, await gatewaysOf(changed, state, config), trustBy(changed, state))
       log.info(`${config} is in force: ${changed.services.length} services`)
     },
   })

@@ -3,6 +3,8 @@
  * come by them from its targets. Only its owner's configuration names a target; what a gateway says selects among
  * the services offered to that gateway, and is otherwise a claim. It must never know how a gateway decides.
  */
+export { accountsIn } from './acme/accounts.ts'
+export { revokeCertificate } from './acme/revoke.ts'
 export { chooseGateway } from './choose.ts'
 export { Client, type ClientEvents, type ClientOptions } from './client.ts'
 export type { DoctorContext, DoctorFinding } from './doctor/index.ts'
@@ -13,3 +15,4 @@ export type { ClientService, ServiceOutcome, VisitorInfo } from './services.ts'
 export type { ClientStatus } from './status.ts'
 export type { Finding, TrustReport } from './trust/index.ts'
 export type { ClientTrust } from './trust/of-client.ts'
+export { trustBy } from './trust/of-file.ts'

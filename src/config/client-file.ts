@@ -3,8 +3,9 @@ import { z } from 'zod'
 import { userError } from '../errors.ts'
 import { DRAIN_MS_MAX, REWRITE_HEADERS } from '../limits.ts'
 import { SERVICE_TYPES } from '../protocol/index.ts'
+import { type AcmeSettings, acmeSettings, acmeTable, DEFAULT_ACME, unprovable } from './acme-table.ts'
 import { formatAddress, parseRemote } from './address.ts'
-import { type Check, loadFile } from './file.ts'
+import { type Check, type Complain, loadFile } from './file.ts'
 import {
   parseHeaderName,
   parseHeaderValue,
@@ -32,6 +33,8 @@ export interface GatewayAddress {
 export interface ClientFile {
   gateways: GatewayAddress[]
   services: ServiceSettings[]
+  /** How https services come to their certificates. */
+  acme: AcmeSettings
   trust: TrustSettings
   drainMs?: number | undefined
 }
@@ -198,6 +201,7 @@ const schema = z.strictObject({
   ),
   gateway: z.array(gatewayTable).optional(),
   service: z.array(serviceTable).optional(),
+  acme: acmeTable.optional(),
   trust: trustTable.optional(),
 })
 
@@ -206,15 +210,34 @@ export const CLIENT_KEYS = documentedKeys(schema)
 
 /** Reads blindgate.toml. Throws `not_found` and `config_invalid`, with the line. */
 export async function loadClientFile(path: string): Promise<ClientFile> {
-  const { gateway = [], service = [], trust, drain } = await loadFile(path, schema, checkNames)
+  let acme = DEFAULT_ACME
+  const file = await loadFile(path, schema, async (value, complain) => {
+    await checkNames(value, complain)
+    acme = await acmeSettings(value.acme, path, complain)
+    checkProvable(value, acme, complain)
+  })
+  const { gateway = [], service = [], trust, drain } = file
   const folder = dirname(path)
-  const at = (file: string): string => resolve(folder, file)
+  const at = (name: string): string => resolve(folder, name)
   const services = service.map((each) => {
     const made = serviceSettings(wishOf(each))
     const { files } = made
     return files === undefined ? made : { ...made, files: { cert: at(files.cert), key: at(files.key) } }
   })
-  return { gateways: gateway, services, trust: trustSettings(trust), drainMs: drain }
+  return { gateways: gateway, services, acme, trust: trustSettings(trust), drainMs: drain }
+}
+
+/** Services whose certificate comes from a CA have hosts that can be proved to it. */
+function checkProvable(
+  { service = [] }: z.infer<typeof schema>,
+  { challenge }: AcmeSettings,
+  complain: Complain,
+): void {
+  for (const [index, { type, tls, cert, host = [] }] of service.entries()) {
+    const ordered = type === 'https' && tls === undefined && cert === undefined
+    const why = ordered ? unprovable(host, challenge) : undefined
+    if (why !== undefined) complain(['service', index, 'host'], why)
+  }
 }
 
 function wishOf(service: z.infer<typeof serviceTable>): ServiceWish {

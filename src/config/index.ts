@@ -5,6 +5,13 @@
  * Every mistake is one line for people, in a file with its line: `file:line: what: what to do`. Knows no
  * tunnel and no state; opens nothing but the file it is told to read.
  */
+export {
+  type AcmeChallenge,
+  type AcmeDns,
+  type AcmeSettings,
+  DEFAULT_ACME,
+  unprovable,
+} from './acme-table.ts'
 export { formatAddress, type Listen, parseAddress, parseRemote } from './address.ts'
 export { CLIENT_KEYS, type ClientFile, type GatewayAddress, loadClientFile } from './client-file.ts'
 export { GATEWAY_KEYS, type GatewayFile, type Grant, loadGatewayFile } from './gateway-file.ts'

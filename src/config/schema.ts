@@ -105,12 +105,13 @@ export function documentedKeys(schema: z.ZodType, table = '', path: KeyPath = []
     const text = metaOf(child)
     if (text !== undefined) return [{ table, key, ...text }]
     const inner = unwrap(child)
+    const name = [...path, key].map(String).join('.')
     if (inner instanceof z.ZodArray)
-      return documentedKeys(inner.element as z.ZodType, `[[${key}]]`, [...path, key])
+      return documentedKeys(inner.element as z.ZodType, `[[${name}]]`, [...path, key])
     if (inner instanceof z.ZodRecord) {
-      return documentedKeys(inner.valueType as z.ZodType, `[${key}.NAME]`, [...path, key])
+      return documentedKeys(inner.valueType as z.ZodType, `[${name}.NAME]`, [...path, key])
     }
-    return documentedKeys(inner, `[${key}]`, [...path, key])
+    return documentedKeys(inner, `[${name}]`, [...path, key])
   })
 }
 

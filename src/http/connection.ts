@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
 import { HeadReader, HttpFault, RequestHead } from '../http1/index.ts'
@@ -14,6 +13,7 @@ import { askWhetherReset, Keep, Outlet, type OutletOwner, resetSocket } from '..
 import { BodyPace } from './body-pace.ts'
 import { Exchange, type ExchangeHost } from './exchange.ts'
 import { type Problem, page, problemOf } from './pages.ts'
+import { nextRequestId } from './request-ids.ts'
 import type { HttpSite } from './site.ts'
 import { type SweepMember, sweep } from './sweep.ts'
 
@@ -449,12 +449,4 @@ function left(): TunnelError {
 
 function stalledFor(ms: number): TunnelError {
   return new TunnelError('idle', { scope: 'visitor', detail: `no byte moved for ${ms / 1000} s` })
-}
-
-/** Unique among the runs of all gateways; counting is cheaper than drawing. */
-const RUN = randomBytes(6).toString('hex')
-let requestCount = 0
-
-function nextRequestId(): string {
-  return `${RUN}-${(requestCount++).toString(36)}`
 }

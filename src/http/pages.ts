@@ -67,9 +67,6 @@ export interface PageOptions {
   detail?: string | undefined
   /** Of the request: JSON where it asks for that, else HTML. */
   accept: string | undefined
-  /** The answer to HEAD has no body. */
-  head: boolean
-  close: boolean
   retryAfter?: number | undefined
   location?: string | undefined
 }
@@ -92,30 +89,48 @@ const REASONS: Readonly<Record<number, string>> = {
   505: 'HTTP Version Not Supported',
 }
 
-/** A whole answer that says why there is no other. */
-export function page(options: PageOptions): Buffer {
-  const { problem, requestId, head, close } = options
+/** An answer that says why there is no other, in no version's spelling. */
+export interface Page {
+  readonly status: number
+  /** Names as HTTP/1.1 spells them, and values: those that say no more than the answer itself. */
+  readonly fields: readonly (readonly [name: string, value: string])[]
+  /** Also for HEAD, whose answer leaves it out. */
+  readonly body: Buffer
+}
+
+export function pageOf(options: PageOptions): Page {
+  const { problem, requestId } = options
   const { status, text } = PAGES[problem]
   const reason = REASONS[status] ?? ''
   const message = options.detail === undefined ? text : `${text}: ${options.detail}`
   const json = wantsJson(options.accept)
-  const body = json
-    ? `${JSON.stringify({ error: { status, code: problem, message, requestId } })}\n`
-    : `<!doctype html>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n` +
-      `<title>${status} ${reason}</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:36em;padding:0 1em}</style>\n` +
-      `<h1>${status} ${reason}</h1>\n<p>${escaped(message)}.\n<p><small>${problem}, request ${escaped(requestId)}</small>\n`
-  const retryAfter = options.retryAfter ?? (status === 503 ? RETRY_AFTER : undefined)
-  return Buffer.from(
-    `HTTP/1.1 ${status} ${reason}\r\n` +
-      `Content-Type: ${json ? 'application/json' : 'text/html; charset=utf-8'}\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\n` +
-      `Date: ${new Date().toUTCString()}\r\n` +
-      (retryAfter === undefined ? '' : `Retry-After: ${retryAfter}\r\n`) +
-      (options.location === undefined ? '' : `Location: ${options.location}\r\n`) +
-      `Cache-Control: no-store\r\nX-Request-Id: ${requestId}\r\n` +
-      `${close ? 'Connection: close\r\n' : ''}\r\n${head ? '' : body}`,
-    'latin1',
+  const body = Buffer.from(
+    json
+      ? `${JSON.stringify({ error: { status, code: problem, message, requestId } })}\n`
+      : `<!doctype html>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n` +
+          `<title>${status} ${reason}</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:36em;padding:0 1em}</style>\n` +
+          `<h1>${status} ${reason}</h1>\n<p>${escaped(message)}.\n<p><small>${problem}, request ${escaped(requestId)}</small>\n`,
   )
+  const retryAfter = options.retryAfter ?? (status === 503 ? RETRY_AFTER : undefined)
+  const fields: [string, string][] = [
+    ['Content-Type', json ? 'application/json' : 'text/html; charset=utf-8'],
+    ['Content-Length', String(body.length)],
+    ['Date', new Date().toUTCString()],
+  ]
+  if (retryAfter !== undefined) fields.push(['Retry-After', String(retryAfter)])
+  if (options.location !== undefined) fields.push(['Location', options.location])
+  fields.push(['Cache-Control', 'no-store'], ['X-Request-Id', requestId])
+  return { status, fields, body }
+}
+
+/** The same as HTTP/1.1 bytes. `head`: the answer to HEAD, which has no body. */
+export function page(options: PageOptions & { head: boolean; close: boolean }): Buffer {
+  const { status, fields, body } = pageOf(options)
+  const head =
+    `HTTP/1.1 ${status} ${REASONS[status] ?? ''}\r\n` +
+    fields.map(([name, value]) => `${name}: ${value}\r\n`).join('') +
+    `${options.close ? 'Connection: close\r\n' : ''}\r\n`
+  return options.head ? Buffer.from(head, 'latin1') : Buffer.concat([Buffer.from(head, 'latin1'), body])
 }
 
 /** JSON is named before HTML, or instead of it. */

@@ -61,6 +61,8 @@ export class Upstream implements StreamSink, IdleMember {
   #reader = new HeadReader()
   #body: Body | undefined
   #interims = 0
+  /** Whether a chunked answer is passed on in its chunks. */
+  #chunks = true
   #switched = false
   /** A byte of the answer has come. */
   #answering = false
@@ -88,10 +90,14 @@ export class Upstream implements StreamSink, IdleMember {
     )
   }
 
-  /** Carries a request from now on; whoever begins writes it to the stream. */
-  begin(user: UpstreamUser, head: RequestHead): void {
+  /**
+   * Carries a request from now on; whoever begins writes it to the stream. A chunked answer is delivered in its chunks, or
+   * without them: to a visitor whose connection has another framing.
+   */
+  begin(user: UpstreamUser, head: RequestHead, chunks: boolean = head.version === '1.1'): void {
     this.#user = user
     this.#head = head
+    this.#chunks = chunks
     this.#body = undefined
     this.#interims = 0
     this.#answering = false
@@ -219,7 +225,7 @@ export class Upstream implements StreamSink, IdleMember {
       this.#switched = true
       this.shareable = false
       this.#persistent = false
-    } else this.#body = bodyOf(head, this.#head?.version === '1.1')
+    } else this.#body = bodyOf(head, this.#chunks)
     if (head.close || head.framing === 'close') this.#persistent = false
     if (head.connectionLogin) this.personal = true
     this.bodiless = head.status === 204 || head.status === 304

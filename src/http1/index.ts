@@ -6,6 +6,7 @@
 export { type Body, bodyOf } from './body.ts'
 export { bad, HttpFault } from './fault.ts'
 export { fieldText } from './field-text.ts'
+export { type FieldList, requestFields, responseFields, trailerFields } from './fields.ts'
 export { normalizeHost } from './host.ts'
 export { Field, plainName } from './names.ts'
 export { routingPath, stripPath } from './path.ts'

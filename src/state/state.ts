@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { type FileHandle, open, rename, unlink } from 'node:fs/promises'
+import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { userError } from '../errors.ts'
@@ -113,6 +113,16 @@ export class State {
   /** `value` is written as it is at the time of the call. */
   writeJson(name: string, value: unknown): Promise<void> {
     return this.write(name, `${JSON.stringify(value, null, 2)}\n`)
+  }
+
+  /** Names of the files that begin and end so. Throws `state_invalid`. */
+  async names(prefix: string, suffix: string): Promise<string[]> {
+    try {
+      const all = await readdir(this.path)
+      return all.filter((name) => name.startsWith(prefix) && name.endsWith(suffix)).toSorted()
+    } catch (error) {
+      throw unreadable(this.path, error)
+    }
   }
 
   /** Waits up to `patienceMs` (5 s) for whoever holds it. Throws `state_locked`. Never twice in one process either. */

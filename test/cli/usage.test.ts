@@ -29,6 +29,7 @@ const COMMANDS = [
   'https',
   'tcp',
   'up',
+  'revoke-certificate',
   'status',
   'doctor',
   'demo',
@@ -38,7 +39,7 @@ describe.concurrent('help', () => {
   it('lists the commands of this version and no other', async () => {
     const { code, out, err } = await workshop.run(['--help'])
     expect({ code, err }).toEqual({ code: 0, err: '' })
-    const listed = [...out.matchAll(/^ {2}([a-z]+) .*\S/gm)].map((match) => match[1])
+    const listed = [...out.matchAll(/^ {2}([a-z][a-z-]*) .*\S/gm)].map((match) => match[1])
     expect(listed).toEqual(COMMANDS)
   })
 

@@ -12,7 +12,7 @@ import { identityIn, instanceId, openState } from '../../src/state/index.ts'
 import { type Ended, lastLine } from '../cli/binary.ts'
 import { type Issued, TestAuthority } from '../client/trust/authorities.ts'
 import { hostileGateway, httpProxy, type Listening } from '../client/trust/machines.ts'
-import { a, caa, NameServer } from '../client/trust/name-server.ts'
+import { a, addLines, caa, NameServer } from '../client/trust/name-server.ts'
 import { entryOf, type Search, startSearch } from '../client/trust/search.ts'
 import { heard, World } from './world.ts'
 
@@ -196,6 +196,62 @@ describe('doctor', () => {
     expect(ended.out).toMatch(/^ {6}→ start it, or correct `target`$/m)
     expect(lastLine(ended.err)).toMatch(
       /^blindgate: 3 of 12 checks are not well: start it, or correct `target`$/,
+    )
+  })
+
+  it('prints the CAA records of its accounts at the CA, is content once they stand, and knows the keys it ordered', async () => {
+    const directory = search.template.replace(/\/v1.*/, '/directory')
+    search.instead = ({ pathname }) =>
+      pathname === '/directory'
+        ? { status: 200, body: '{"meta":{"caaIdentities":["ca.example"]}}' }
+        : undefined
+    search.entries = [entryOf(theirs, [HOST], '1')]
+    const state = await openState(world.path('home'))
+    const account = { version: 1, key: 'not looked at', uri: 'https://ca.example/acct/1' }
+    await state.writeJson('acme-account-0123456789abcdef.json', { ...account, directory })
+    await state.writeJson('acme-account-fedcba9876543210.json', {
+      ...account,
+      directory: 'https://elsewhere.example/',
+      uri: 'https://elsewhere.example/9',
+    })
+    await state.writeJson('ordered-keys.json', {
+      version: 1,
+      keys: [{ pin: theirs.pin, hosts: [HOST], at: Date.now() }],
+    })
+    write(
+      'acme.toml',
+      `[[service]]
+type = "https"
+host = "${HOST}"
+target = "127.0.0.1:${targetPort()}"
+[acme]
+directory = "${directory}"
+challenge = "http-01"
+require_caa = true
+ca_file = "ca.pem"
+[trust]
+ct = "${search.template}"
+nameservers = ["127.0.0.1:${names.port}"]
+`,
+    )
+    const ask = (): Promise<Ended> => world.start('home', ['doctor', '-c', world.path('acme.toml')]).ended
+    const before = await ask()
+    const records = before.out.split('\n').filter((line) => line.includes(' IN CAA '))
+    expect(records.map((line) => line.trim())).toEqual([
+      `${HOST}. IN CAA 0 issue "ca.example; accounturi=https://ca.example/acct/1; validationmethods=http-01"`,
+      `${HOST}. IN CAA 0 issuewild ";"`,
+    ])
+    // Nothing is ordered without them.
+    expect(lines(before)).toContainEqual(expect.stringMatching(/^fail {2}caa /))
+    addLines(
+      names,
+      records.map((line) => line.trim()),
+    )
+    expect(lines(await ask())).toEqual(
+      expect.arrayContaining([
+        `ok    caa ${HOST}: the CAA records of ${HOST} deny certificates to every account but ours`,
+        `ok    ct ${HOST}: certificate transparency shows no key but ours (certificates that are valid now: 1)`,
+      ]),
     )
   })
 

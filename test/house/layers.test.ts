@@ -17,9 +17,11 @@ const ROOMS: Record<string, readonly string[]> = {
   // One function there makes and keeps an identity, so that `identity` knows no file.
   state: [...PURE, 'identity', 'net'],
   http: [...PURE, 'net'],
+  http2: [...PURE, 'net', 'http'],
   transport: [...PURE, 'net'],
   gateway: BELOW,
-  client: BELOW,
+  // Where TLS ends, and nowhere else.
+  client: [...BELOW, 'http2'],
   demo: [...BELOW, 'gateway', 'client'],
   index: [...BELOW, 'gateway', 'client'],
   cli: [...BELOW, 'gateway', 'client', 'demo', 'index'],
@@ -29,8 +31,9 @@ const ROOMS: Record<string, readonly string[]> = {
 const PACKAGES: Record<string, { rooms: readonly string[]; dynamic?: true }> = {
   '@peculiar/x509': { rooms: ['identity', 'client'], dynamic: true },
   'reflect-metadata': { rooms: ['identity', 'client'], dynamic: true },
-  'dns-packet': { rooms: ['client'] },
   'prom-client': { rooms: ['gateway'], dynamic: true },
+  jose: { rooms: ['client'], dynamic: true },
+  'dns-packet': { rooms: ['client'] },
   'toml-eslint-parser': { rooms: ['config'] },
   commander: { rooms: ['cli'] },
   pino: { rooms: ['cli', 'demo', 'index', 'gateway', 'client'] },

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { PAGES, type Problem } from '../../src/http/index.ts'
-import { type PageOptions, page } from '../../src/http/pages.ts'
+import { page } from '../../src/http/pages.ts'
 
-const OPTIONS: PageOptions = {
+type Options = Parameters<typeof page>[0]
+
+const OPTIONS: Options = {
   problem: 'refused',
   requestId: 'a1-b2',
   accept: undefined,
@@ -10,7 +12,7 @@ const OPTIONS: PageOptions = {
   close: false,
 }
 
-function parts(options: Partial<PageOptions> = {}): { head: string; body: string } {
+function parts(options: Partial<Options> = {}): { head: string; body: string } {
   const text = page({ ...OPTIONS, ...options }).toString('latin1')
   const end = text.indexOf('\r\n\r\n') + 4
   return { head: text.slice(0, end), body: text.slice(end) }

@@ -23,6 +23,13 @@ async function modeOf(path: string): Promise<string> {
   return ((await lstat(path)).mode & 0o777).toString(8)
 }
 
+it('names its files by how they begin and end', async () => {
+  const state = await openState(await newFolder())
+  for (const name of ['b-1.json', 'a-2.json', 'a-1.json', 'a-1.pem']) await state.write(name, '')
+  expect(await state.names('a-', '.json')).toEqual(['a-1.json', 'a-2.json'])
+  expect(await state.names('c', '')).toEqual([])
+})
+
 describe('a state folder', () => {
   it('is made with its parents, for us alone', async () => {
     const path = join(await newFolder(), 'a', 'b')
