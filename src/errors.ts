@@ -61,6 +61,7 @@ export const LOCAL_CODES = [
   'reset',
   'bad_message',
   'idle',
+  'not_well',
   'acme_failed',
   'internal',
 ] as const

@@ -15,12 +15,16 @@ import {
   type ClientService,
   checkKnown,
   chooseGateway,
+  type Finding,
   type GatewayEntry,
   joinedGateways,
   rememberGateway,
   type ServiceOutcome,
+  trustBy,
 } from './client/index.ts'
 import {
+  DEFAULT_ACME,
+  DEFAULT_TRUST,
   parseHosts,
   parseLabel,
   parsePath,
@@ -77,6 +81,19 @@ export interface ForwardingEvents {
   disconnected: [{ gateway: string; reason: TunnelError; retryMs: number | undefined }]
   /** It can never work again (the key was revoked), or the gateway took the service back: it is closed. */
   failed: [TunnelError]
+  /**
+   * https whose TLS ends in this process: somebody may stand between it and its visitors, with a certificate of their own.
+   * `text` says what was seen, `advice` what to do.
+   */
+  trust: [TrustAlarm]
+}
+
+/** What was seen that no setting explains: by certificate transparency (`ct`) or a look from outside (`probe`). */
+export interface TrustAlarm {
+  check: 'ct' | 'probe'
+  host: string
+  text: string
+  advice: string
 }
 
 /** A service that visitors reach, until it is closed. It keeps the process alive while it is open. */
@@ -105,6 +122,7 @@ export class Forwarding extends EventEmitter<ForwardingEvents> {
       else this.#fail(refusedError(outcome))
     })
     client.on('failed', (error) => this.#fail(error))
+    client.on('trust', (finding) => this.emit('trust', alarmOf(finding)))
   }
 
   /** Ends now: visitors are reset. Resolves when nothing is left. */
@@ -183,6 +201,7 @@ async function offer(service: ClientService, options: ForwardOptions): Promise<F
     services: [service],
     log,
     state,
+    trust: trustBy({ trust: DEFAULT_TRUST, acme: DEFAULT_ACME }, state),
     ...(secret === undefined ? {} : { enroll: { secret } }),
   })
   const giveUp = (): void => void client.close()
@@ -204,6 +223,10 @@ async function offer(service: ClientService, options: ForwardOptions): Promise<F
   } finally {
     signal?.removeEventListener('abort', giveUp)
   }
+}
+
+function alarmOf({ check, about, text, advice = '' }: Finding): TrustAlarm {
+  return { check: check === 'ct' ? 'ct' : 'probe', host: about, text, advice }
 }
 
 /** With a stream of its own: pino's usual one listens to the end of the process. */

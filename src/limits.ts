@@ -418,6 +418,74 @@ export const HEALTH_ANSWER_BYTES = 64 * KiB
 export const HEALTH_FAILURES = 3
 export const HEALTH_SUCCESSES = 2
 
+// ── Trust checks ────────────────────────────────────────────────────────────────────────────────────────
+
+/** A question to a name server: across the world and back takes 0.3 s; asked again once, then the next server. */
+export const DNS_ANSWER_MS = 2_000
+export const DNS_TRIES = 2
+/** Servers of one zone that are asked, one after the other. Zones have two to six. */
+export const DNS_SERVERS = 6
+/** Name servers whose addresses are looked up to tell who runs a zone. */
+export const DNS_SERVER_ADDRESSES = 32
+/** What a server may send without TCP: never a fragment, on any path (the DNS flag day's value). */
+export const DNS_UDP_BYTES = 1_232
+/** Records in one answer, all sections: a zone with more CAA or addresses than this is not meant to be read. */
+export const DNS_RECORDS = 512
+/** CNAMEs and DNAMEs that are followed; certificate authorities follow 8 at least (RFC 8659, 3). */
+export const DNS_ALIASES = 8
+/** Questions that one look at one host may take: a name of 20 labels with aliases in three zones takes 100. */
+export const DNS_QUESTIONS = 256
+/** All checks of one kind, of one host: past it the answer is that nobody answered. */
+export const TRUST_CHECK_MS = 60_000
+/** One request to the certificate search: it may have much to look through. */
+export const CT_ANSWER_MS = 30_000
+/** One page of it, and pages of one host. A certificate with a hundred names takes 3 KiB. */
+export const CT_PAGE_BYTES = 4 * MiB
+export const CT_PAGES = 20
+/** How often it is asked, give or take a fifth: new certificates appear in the logs within a day, and the service is free. */
+export const CT_MS = 6 * 3_600_000
+/** Foreign certificates of one host that are named; more is the same news. */
+export const CT_NAMED = 20
+/** CAA records are read anew this often: who removes them needs a while to use that. */
+export const CAA_MS = 6 * 3_600_000
+/** Mean time between two probes of a host. They come at random between a fifth and nine fifths of it. */
+export const SELF_PROBE_MS = 3_600_000
+/** After the start, the first checks come within this time: tunnels are up by then, and a crowd that restarts is spread. */
+export const TRUST_FIRST_MS = 60_000
+/** From the dial to the end of the answer. */
+export const SELF_PROBE_TIMEOUT_MS = 15_000
+/** The answer of a probe with its head: a pin, a key, a signature. */
+export const SELF_PROBE_BYTES = 16 * KiB
+/** A connection that broke is tried once more before it is news. */
+export const SELF_PROBE_TRIES = 2
+/** Public addresses of one host that are probed, and proxies that it is done through. */
+export const SELF_PROBE_ADDRESSES = 16
+export const SELF_PROBE_PROXIES = 8
+/** What a proxy may say before the connection stands. */
+export const PROXY_ANSWER_BYTES = 8 * KiB
+/** Nonces of probes that are remembered while they are under way; anybody can send some. */
+export const PROBE_NONCES = 1_024
+/** Keys of certificates that a client has shown are remembered as long as one may be valid, 398 days, and at most so many. */
+export const SHOWN_KEYS_MS = 400 * 24 * 3_600_000
+export const SHOWN_KEYS = 4_096
+/** Findings that a client keeps for `status`. */
+export const TRUST_FINDINGS = 256
+/** An alarm that goes on is said again this often. */
+export const TRUST_REPEATED_MS = 24 * 3_600_000
+/** What an authority says of itself: a handful of URLs and names. */
+export const ACME_DIRECTORY_BYTES = 64 * KiB
+/** The checks of `doctor`: what one of them asks for a target, a port or a time. */
+export const DOCTOR_ANSWER_MS = 5_000
+/** Hosts that it looks at at once: a silent name server costs half a minute each. */
+export const DOCTOR_HOSTS = 8
+/** Visitors' ports that it tries, and what it reads of a page whose Date it wants. */
+export const DOCTOR_PORTS = 64
+export const CLOCK_ANSWER_BYTES = 1 * MiB
+/** Clocks further apart than this are worth a line: certificates and ACME bear minutes. */
+export const CLOCK_SKEW_MS = 120_000
+/** A certificate with less than this left should have been renewed. */
+export const CERTIFICATE_LOW_MS = 7 * 24 * 3_600_000
+
 // ── Certificates ────────────────────────────────────────────────────────────────────────────────────────
 
 /** One request to a CA, from the dial to the last byte; a CA under load takes seconds. */

@@ -9,7 +9,6 @@ const LINE_CHARACTERS = 2_000
 /** What this version has not, and typing it says so. */
 const LATER: Readonly<Record<string, string>> = {
   udp: 'udp services are not in this version yet: "blindgate tcp TARGET" carries TCP',
-  doctor: 'doctor is not in this version yet: "blindgate status" shows what is connected',
 }
 
 /** 0 done, 1 it failed, 2 wrong usage. */

@@ -1,5 +1,12 @@
 import type { Logger } from 'pino'
-import type { Client, ClientOptions, ClientService, GatewayEntry, ServiceOutcome } from '../client/index.ts'
+import type {
+  Client,
+  ClientOptions,
+  ClientService,
+  ClientTrust,
+  GatewayEntry,
+  ServiceOutcome,
+} from '../client/index.ts'
 import type { AcmeSettings } from '../config/index.ts'
 import { isErrorCode, type TunnelError, userError } from '../errors.ts'
 import { DRAIN_MS, DRAIN_MS_MAX } from '../limits.ts'
@@ -24,6 +31,7 @@ export interface Offer {
   gateways: GatewayEntry[]
   services: ClientService[]
   acme?: AcmeSettings | undefined
+  trust: ClientTrust
   drainMs: number
   json: boolean
   log: Logger
@@ -36,7 +44,7 @@ export interface Offer {
 
 /** Offers services until somebody ends it, and prints where visitors reach them. */
 export async function offer(options: Offer): Promise<void> {
-  const { state, gateways, services, acme, drainMs, log, file } = options
+  const { state, gateways, services, acme, trust, drainMs, log, file } = options
   const [{ Client }, { identityIn, instanceId }] = await Promise.all([
     import('../client/index.ts'),
     import('../state/index.ts'),
@@ -51,6 +59,7 @@ export async function offer(options: Offer): Promise<void> {
     acme,
     log,
     state,
+    trust,
   }
   const client = new Client(about)
   const reload = () => options.reload(client)

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { addClients } from './clients.ts'
 import { addDemo } from './demo.ts'
+import { addDoctor } from './doctor.ts'
 import { addGateway } from './gateway.ts'
 import { examples, GLOBAL_OPTIONS } from './globals.ts'
 import { addHttp } from './http.ts'
@@ -29,6 +30,7 @@ const COMMANDS = [
   addUp,
   addRevokeCertificate,
   addStatus,
+  addDoctor,
   addDemo,
 ] as const
 

@@ -42,6 +42,7 @@ export async function quick(
     state,
     gateways: [chosen],
     services: [service],
+    trust: client.trustBy({ trust: config.DEFAULT_TRUST, acme: config.DEFAULT_ACME }, state),
     drainMs,
     json: globals.json === true,
     log,

@@ -61,7 +61,16 @@ function sum(a: ClientStatus, b: ClientStatus): ClientStatus {
     streams: a.streams + b.streams,
     bytes: { in: a.bytes.in + b.bytes.in, out: a.bytes.out + b.bytes.out },
     errors,
+    ...bothTrust(a, b),
   }
+}
+
+function bothTrust({ trust: a }: ClientStatus, { trust: b }: ClientStatus): Pick<ClientStatus, 'trust'> {
+  if (a === undefined || b === undefined) {
+    const trust = a ?? b
+    return trust === undefined ? {} : { trust }
+  }
+  return { trust: { alarms: [...a.alarms, ...b.alarms], findings: [...a.findings, ...b.findings] } }
 }
 
 export function statusJson(status: Status): object {
@@ -93,7 +102,20 @@ function gatewayTables({ clients, routes }: GatewayStatus): string[] {
   ]
 }
 
-function clientTables({ gateways, routes }: ClientStatus): string[] {
+/** An alarm is a line; of the rest it is said how many there are. */
+function trustLines(trust: ClientStatus['trust']): string[] {
+  if (trust === undefined) return []
+  const { alarms, findings } = trust
+  const unwell = findings.filter(({ level, alarm }) => level !== 'ok' && alarm !== true).length
+  return [
+    ...alarms.map(
+      ({ finding: { check, about, text }, last }) => `ALARM ${check} ${about}: ${text} (last seen ${last})`,
+    ),
+    ...(unwell === 0 ? [] : [`trust: "blindgate doctor" has ${unwell} more to say`]),
+  ]
+}
+
+function clientTables({ gateways, routes, trust }: ClientStatus): string[] {
   return [
     ...table([
       ['GATEWAY', 'NAME', 'CONNECTED', 'ROUND TRIP'],
@@ -115,6 +137,7 @@ function clientTables({ gateways, routes }: ClientStatus): string[] {
       ]
       return `${where} → ${target}${remarks.map((remark) => ` (${remark})`).join('')}`
     }),
+    ...trustLines(trust),
   ]
 }
 

@@ -24,7 +24,10 @@ export function addUp(program: Command): void {
 }
 
 async function up({ config, drain }: Options, globals: Globals): Promise<void> {
-  const { loadClientFile } = await import('../config/index.ts')
+  const [{ loadClientFile }, { trustBy }] = await Promise.all([
+    import('../config/index.ts'),
+    import('../client/index.ts'),
+  ])
   const file = await loadClientFile(config)
   const drainMs = await drainMsOf(drain, file.drainMs)
   const state = await stateOf(globals, { create: false })
@@ -36,6 +39,7 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
     gateways,
     services: file.services,
     acme: file.acme,
+    trust: trustBy(file, state),
     drainMs,
     json: globals.json === true,
     log,
@@ -51,7 +55,8 @@ async function up({ config, drain }: Options, globals: Globals): Promise<void> {
         )
       }
       const { services, acme } = changed
-      client.update(services, await gatewaysOf(changed, state, config), { acme })
+      const trust = trustBy(changed, state)
+      client.update(services, await gatewaysOf(changed, state, config), { acme, trust })
       log.info(`${config} is in force: ${changed.services.length} services`)
     },
   })

@@ -10,6 +10,7 @@ import { MemoryBudget, type Millis } from '../mux/index.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
 import type { State } from '../state/index.ts'
 import { tunnelContext } from '../transport/index.ts'
+import type { CaaCheck } from './acme/issue.ts'
 import { type ChallengeBroker, Challenges } from './challenges.ts'
 import { Connector, type ConnectorOwner } from './connector.ts'
 import { GatewayLog } from './gateway-log.ts'
@@ -22,7 +23,10 @@ import { Serving } from './serving.ts'
 import { type ClientStatus, statusOf } from './status.ts'
 import { StatusSocket } from './status-socket.ts'
 import { Tally } from './tally.ts'
+import { chainsInFiles } from './tls/files.ts'
 import { certificateSources } from './tls/sources.ts'
+import { type Finding, ProbeAnswerer, ProbeNonces, type TrustWatch } from './trust/index.ts'
+import { type ClientTrust, watchOf } from './trust/of-client.ts'
 
 export interface ClientOptions {
   identity: Identity
@@ -44,6 +48,8 @@ export interface ClientOptions {
   probeMs?: number | undefined
   /** What tunnels may hold in all; a quarter of RAM by default. */
   memoryBytes?: number | undefined
+  /** How it is checked whether visitors come unread; undefined: it is not. */
+  trust?: ClientTrust | undefined
 }
 
 /** All of them after `start`, none after `close` has resolved. */
@@ -56,6 +62,8 @@ export interface ClientEvents {
   service: [ServiceOutcome]
   /** A gateway that can never work; the others go on. */
   failed: [TunnelError]
+  /** Somebody may stand between this client and its visitors. Each fact once, and again after a day. */
+  trust: [Finding]
 }
 
 type Phase = 'made' | 'started' | 'closed'
@@ -80,6 +88,7 @@ export class Client extends EventEmitter<ClientEvents> {
   readonly #tally = new Tally()
   readonly #gatewayLog: GatewayLog
   readonly #status: StatusSocket | undefined
+  readonly #watch: TrustWatch | undefined
   readonly #readers = new Set<{
     resolve(outcomes: ServiceOutcome[]): void
     reject(error: TunnelError): void
@@ -88,6 +97,7 @@ export class Client extends EventEmitter<ClientEvents> {
   readonly #welcomed = new Set<Connector>()
   #services: Map<string, ClientService>
   #acme: AcmeSettings
+  #trust: ClientTrust | undefined
   #phase: Phase = 'made'
   #drained: Promise<void> | undefined
   #closed: Promise<void> | undefined
@@ -104,8 +114,11 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#acme = options.acme ?? DEFAULT_ACME
     this.#gatewayLog = new GatewayLog(log)
     this.#services = servicesByName(options.services, gateways)
+    const nonces = new ProbeNonces()
+    const probes = new ProbeAnswerer(identity, nonces)
     this.#challenges = new Challenges(log)
     this.#serving = new Serving({
+      local: (head, socket) => probes.answer(head, socket),
       log,
       tally: this.#tally,
       challenges: this.#challenges,
@@ -116,6 +129,8 @@ export class Client extends EventEmitter<ClientEvents> {
         random: options.random,
         acme: this.#acme,
         challenges: this.#challenges,
+        nameservers: this.#trust?.settings.nameservers,
+        caa: this.#guard,
       })),
     })
     this.#outcomes = new Outcomes(log)
@@ -143,6 +158,8 @@ export class Client extends EventEmitter<ClientEvents> {
         owner: this.#owner,
       })
     this.#connectors = gateways.map((entry) => this.#connectorTo(entry, options.enroll?.secret))
+    this.#trust = options.trust
+    this.#watch = options.trust && this.#watchWith(options.trust, { identity, state, nonces, random })
     this.#status = state === undefined ? undefined : new StatusSocket(state, () => this.status(), log)
   }
 
@@ -152,6 +169,7 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#phase = 'started'
     this.#serving.services = this.#services
     this.#prober.start()
+    this.#watch?.start()
     const dial = (): void => {
       if (this.#phase === 'started') for (const connector of this.#connectors) connector.start()
     }
@@ -179,7 +197,7 @@ export class Client extends EventEmitter<ClientEvents> {
   update(
     services: ClientService[],
     gateways: GatewayEntry[] = this.#connectors.map(({ entry }) => entry),
-    settings: { acme?: AcmeSettings | undefined } = {},
+    settings: { acme?: AcmeSettings | undefined; trust?: ClientTrust | undefined } = {},
   ): void {
     checkGateways(gateways)
     this.#services = servicesByName(services, gateways)
@@ -193,7 +211,58 @@ export class Client extends EventEmitter<ClientEvents> {
       this.#owner.answered(connector, [...this.#services.keys()])
     }
     this.#prober.watch(this.#services.values())
+    const { trust = this.#trust } = settings
+    const sameTrust = JSON.stringify(trust?.settings) === JSON.stringify(this.#trust?.settings)
+    this.#trust = trust
+    if (sameTrust) this.#watch?.changed()
+    else this.#watch?.restart()
     this.#tellReaders()
+  }
+
+  /** Reads everything anew each time it looks: services, gateways and settings change. */
+  #watchWith(
+    first: ClientTrust,
+    about: Pick<ClientOptions, 'state'> & { identity: Identity; nonces: ProbeNonces; random: () => number },
+  ): TrustWatch {
+    const { identity, state, nonces, random } = about
+    return watchOf({
+      trust: () => this.#trust ?? first,
+      identity: identity.pin,
+      state,
+      nonces,
+      random,
+      log: this.#log,
+      services: () => this.#services.values(),
+      urls: (name) => this.#connectors.flatMap((connector) => this.#outcomes.of(connector, name)?.urls ?? []),
+      gateways: () => this.#gatewayHosts(),
+      chains: async () => [...this.#serving.chains, ...(await chainsInFiles(this.#services.values()))],
+      alarm: (finding) => {
+        this.#tally.count('trust_alarm')
+        this.emit('trust', finding)
+      },
+    })
+  }
+
+  /** Undefined where the client was not told how to look at DNS: then nothing that asks for it is ordered. */
+  get #guard(): CaaCheck | undefined {
+    const trust = this.#trust
+    if (trust === undefined) return undefined
+    return async (hosts, accountUri, methods) => {
+      const { orderGuard } = await import('./trust/checks.ts')
+      const { settings, accounts = async () => [] } = trust
+      return orderGuard({ settings, accounts, gateways: () => this.#gatewayHosts() })(
+        hosts,
+        accountUri,
+        methods,
+      )
+    }
+  }
+
+  /** Names or IP addresses, without ports. */
+  #gatewayHosts(): string[] {
+    return this.#connectors.flatMap(({ entry }) =>
+      entry.addresses.map((address) => parseRemote(address).host),
+    )
   }
 
   #offersFor(entry: GatewayEntry): ServiceOffer[] {
@@ -256,7 +325,12 @@ export class Client extends EventEmitter<ClientEvents> {
     const served = this.#serving.close()
     this.#gatewayLog.close()
     const connectors = [...this.#connectors, ...this.#retired]
-    await Promise.all([...connectors.map((connector) => connector.close()), this.#status?.close(), served])
+    await Promise.all([
+      ...connectors.map((connector) => connector.close()),
+      this.#status?.close(),
+      this.#watch?.close(),
+      served,
+    ])
   }
 
   status(): ClientStatus {
@@ -267,6 +341,7 @@ export class Client extends EventEmitter<ClientEvents> {
       serving: this.#serving,
       prober: this.#prober,
       errors: this.#tally.counts,
+      trust: this.#watch?.report,
     })
   }
 
@@ -315,6 +390,7 @@ export class Client extends EventEmitter<ClientEvents> {
         const outcome = this.#outcomes.learn(connector, service)
         if (outcome !== undefined) this.emit('service', outcome)
       }
+      this.#watch?.changed()
       this.#tellReaders()
     },
     failed: (connector, error) => {

@@ -33,6 +33,7 @@ import { type ClientService, targetText, type VisitorInfo } from './services.ts'
 import type { Tally } from './tally.ts'
 import { type TargetBounds, Targets } from './targets.ts'
 import type { CertificateState } from './tls/certificate.ts'
+import type { TlsSurroundings } from './tls/service.ts'
 import { type CertificateSources, endsHere, TlsServices } from './tls/services.ts'
 import { VisitorAddresses } from './visitor-address.ts'
 
@@ -58,6 +59,8 @@ export interface ServingOptions {
   log: Logger
   /** Where the certificates of services come from whose TLS ends here. */
   sources?: CertificateSources | undefined
+  /** What is answered in a target's place, where TLS ends here. */
+  local?: TlsSurroundings['local']
   tally: Tally
   challenges: PendingChallenges
   bounds?: Bounds | undefined
@@ -103,7 +106,8 @@ export class Serving {
   #bytesOut = 0
   #quiet: (() => void) | undefined
 
-  constructor({ log, tally, challenges, bounds, addresses, sources = NO_SOURCES }: ServingOptions) {
+  constructor(options: ServingOptions) {
+    const { log, tally, challenges, bounds, addresses, sources = NO_SOURCES, local } = options
     this.#log = log
     this.#tally = tally
     this.#challenges = new ChallengeVisits({
@@ -126,7 +130,13 @@ export class Serving {
       dial: (service) => this.#targets.dial(service),
       count: (code) => tally.count(code),
       warn: (key, text) => this.#warn(key, text),
+      local,
     })
+  }
+
+  /** The certificate chains that visitors are shown, PEM. */
+  get chains(): string[] {
+    return this.#tls.chains
   }
 
   get services(): ReadonlyMap<string, ClientService> {

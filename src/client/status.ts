@@ -5,6 +5,7 @@ import type { Outcomes } from './outcomes.ts'
 import type { Prober } from './prober.ts'
 import { type ClientService, targetText } from './services.ts'
 import type { Serving } from './serving.ts'
+import type { TrustReport } from './trust/index.ts'
 
 /** What `blindgate status` shows of one client process. All text is safe to print; times are ISO 8601. */
 export interface ClientStatus {
@@ -40,6 +41,8 @@ export interface ClientStatus {
   /** From visitors, and to them. */
   bytes: { in: number; out: number }
   errors: Record<string, number>
+  /** Whether visitors come unread, as far as it was checked; absent for a client that does not check. */
+  trust?: TrustReport
 }
 
 export function statusOf(options: {
@@ -49,8 +52,9 @@ export function statusOf(options: {
   serving: Serving
   prober: Prober
   errors: Record<string, number>
+  trust: TrustReport | undefined
 }): ClientStatus {
-  const { connectors, services, outcomes, serving, prober, errors } = options
+  const { connectors, services, outcomes, serving, prober, errors, trust } = options
   return {
     side: 'client',
     gateways: connectors.map(gatewayStatus),
@@ -79,6 +83,7 @@ export function statusOf(options: {
     streams: serving.active,
     bytes: serving.bytes,
     errors,
+    ...(trust === undefined ? {} : { trust }),
   }
 }
 

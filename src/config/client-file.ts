@@ -19,6 +19,7 @@ import { parseKey, parseLabel } from './patterns.ts'
 import { attempt, documentedKeys, key, requiredKey, textAs } from './schema.ts'
 import { misfitOf, type ServiceSettings, type ServiceWish, serviceSettings } from './service-settings.ts'
 import { parseTarget } from './target.ts'
+import { type TrustSettings, trustSettings, trustTable } from './trust-settings.ts'
 import { parseDuration, parseIdle, quoted } from './units.ts'
 
 /** A gateway as blindgate.toml names it. */
@@ -34,6 +35,7 @@ export interface ClientFile {
   services: ServiceSettings[]
   /** How https services come to their certificates. */
   acme: AcmeSettings
+  trust: TrustSettings
   drainMs?: number | undefined
 }
 
@@ -200,6 +202,7 @@ const schema = z.strictObject({
   gateway: z.array(gatewayTable).optional(),
   service: z.array(serviceTable).optional(),
   acme: acmeTable.optional(),
+  trust: trustTable.optional(),
 })
 
 /** The keys of blindgate.toml with their sentences. */
@@ -213,7 +216,7 @@ export async function loadClientFile(path: string): Promise<ClientFile> {
     acme = await acmeSettings(value.acme, path, complain)
     checkProvable(value, acme, complain)
   })
-  const { gateway = [], service = [], drain } = file
+  const { gateway = [], service = [], trust, drain } = file
   const folder = dirname(path)
   const at = (name: string): string => resolve(folder, name)
   const services = service.map((each) => {
@@ -221,7 +224,7 @@ export async function loadClientFile(path: string): Promise<ClientFile> {
     const { files } = made
     return files === undefined ? made : { ...made, files: { cert: at(files.cert), key: at(files.key) } }
   })
-  return { gateways: gateway, services, acme, drainMs: drain }
+  return { gateways: gateway, services, acme, trust: trustSettings(trust), drainMs: drain }
 }
 
 /** Services whose certificate comes from a CA have hosts that can be proved to it. */

@@ -37,4 +37,5 @@ export {
 } from './service-settings.ts'
 export { drainSetting, type Environment, flagOrVariable, labelled } from './sources.ts'
 export { parseTarget, serviceNameOf, type Target } from './target.ts'
+export { DEFAULT_TRUST, type ProbeProxy, type TrustSettings } from './trust-settings.ts'
 export { parseBytes, parseDuration, parseIdle } from './units.ts'

@@ -5,5 +5,5 @@
 export { createIdentity, type Identity, readIdentity } from './identity.ts'
 export { decodeInvite, encodeInvite, type Invite } from './invites.ts'
 export { checkName, isName } from './names.ts'
-export { type Pin, parsePin, peerPin, pinOf, samePin } from './pins.ts'
+export { type Pin, parsePin, peerPin, pinOf, pinOfHash, samePin } from './pins.ts'
 export { hashSecret, inviteId, newSecret, sameSecretHash } from './secrets.ts'

@@ -1,6 +1,7 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { clientJson, clientTable } from '../../src/cli/clients.ts'
+import { findingLines } from '../../src/cli/doctor.ts'
 import { exitCodeOf, failureLine } from '../../src/cli/failure.ts'
 import { firstInvite, startLines } from '../../src/cli/gateway.ts'
 import { createLog, prettyLine } from '../../src/cli/log.ts'
@@ -9,7 +10,7 @@ import { outcomeLines } from '../../src/cli/offer.ts'
 import { askHidden, type HiddenInput, readAll } from '../../src/cli/prompt.ts'
 import { revokedLines } from '../../src/cli/revoke.ts'
 import { bySide, statusJson, statusLines } from '../../src/cli/status.ts'
-import type { ClientStatus } from '../../src/client/index.ts'
+import type { ClientStatus, Finding } from '../../src/client/index.ts'
 import { TunnelError, userError } from '../../src/errors.ts'
 import type { ClientRow, GatewayStatus } from '../../src/gateway/index.ts'
 
@@ -196,6 +197,26 @@ describe('clients', () => {
   })
 })
 
+describe('doctor', () => {
+  it('says the level, what was looked at, what it came to and what to do', () => {
+    expect(
+      findingLines({ check: 'port', about: 'a.example:443', level: 'ok', text: 'takes connections' }),
+    ).toEqual(['ok    port a.example:443: takes connections'])
+    const details = ['a.example. IN CAA 0 issue ";"']
+    expect(
+      findingLines({
+        check: 'ct',
+        about: 'a.example',
+        level: 'fail',
+        alarm: true,
+        text: 'foreign',
+        advice: 'act',
+        details,
+      }),
+    ).toEqual(['fail  ALARM ct a.example: foreign', '      → act', '        a.example. IN CAA 0 issue ";"'])
+  })
+})
+
 describe('status', () => {
   const client: ClientStatus = {
     side: 'client',
@@ -275,6 +296,28 @@ describe('status', () => {
       '  errors: refused 1',
     ])
     expect(statusLines(gateway).join('\n')).toMatch(/ DOWN [^]*default +home +http-80 +2 +1 +3 +4/)
+  })
+
+  it('says an alarm in a line of its own, from whichever process', () => {
+    const finding: Finding = {
+      check: 'probe',
+      about: 'a.example',
+      level: 'fail',
+      alarm: true,
+      text: 'foreign leaf',
+      advice: 'stop',
+    }
+    const warn: Finding = { check: 'caa', about: 'a.example', level: 'warn', text: 'none', advice: 'add' }
+    const alarm = { finding, first: '2026-01-01T00:00:00.000Z', last: '2026-01-02T00:00:00.000Z' }
+    const watching = { ...client, trust: { alarms: [alarm], findings: [finding, warn] } }
+    const [sum] = bySide([client, watching, { ...client, trust: { alarms: [], findings: [warn] } }])
+    if (sum?.side !== 'client') throw new Error('no client')
+    expect(sum.trust).toEqual({ alarms: [alarm], findings: [finding, warn, warn] })
+    expect(statusLines(sum).slice(-3)).toEqual([
+      '  ALARM probe a.example: foreign leaf (last seen 2026-01-02T00:00:00.000Z)',
+      '  trust: "blindgate doctor" has 2 more to say',
+      '  errors: refused 3',
+    ])
   })
 
   it('says of a service with a health path whether its target works', () => {

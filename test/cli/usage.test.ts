@@ -31,6 +31,7 @@ const COMMANDS = [
   'up',
   'revoke-certificate',
   'status',
+  'doctor',
   'demo',
 ]
 
@@ -121,6 +122,15 @@ describe('wrong usage', () => {
     [['demo', '--count', '1.5'], /--count/],
     [['status', '--log-level', 'loud'], /--log-level/],
     [['status', '--state', ''], /--state is empty/],
+    [['doctor', '--expect', 'sha256:x'], /--expect is what --probe must find/],
+    [['doctor', '--probe', 'https://a.example'], /--expect is missing/],
+    [['doctor', '--probe', 'https://a.example', '--expect', 'x'], /--expect: "x" is not a key/],
+    [
+      ['doctor', '--probe', 'http://a.example', '--expect', 'x'],
+      /--probe: "http:\/\/a\.example" is not a host of https/,
+    ],
+    [['doctor', '--probe', 'https://a.example/path', '--expect', 'x'], /--probe/],
+    [['doctor', '--probe', 'https://203.0.113.7', '--expect', 'x'], /--probe/],
     [['join'], /no invite: give it, or "-"/],
   ])('%j is told in one line', async (args, says) => {
     const { code, line } = await typed(args)
@@ -144,7 +154,6 @@ describe('wrong usage', () => {
 
   it.each<[string[], RegExp]>([
     [['udp', '53', '--port', '53'], /udp services are not in this version yet/],
-    [['doctor'], /doctor is not in this version yet/],
     [['http', '80', '--port', '80'], /leave --port out/],
   ])('%j says that it comes later', async (args, says) => {
     const { code, line } = await typed(args)
@@ -164,6 +173,8 @@ describe.concurrent('failures', () => {
     [['status'], /there is no state in .*: give the folder with --state/],
     [['clients'], /there is no state/],
     [['http', '80'], /there is no state/],
+    [['doctor'], /there is no state/],
+    [['doctor', '-c', 'missing.toml'], /missing\.toml/],
     [['up'], /blindgate\.toml/],
     [['gateway', '-c', 'missing.toml'], /missing\.toml/],
     [['join', 'bg1_AAAA'], /invite/],

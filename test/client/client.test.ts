@@ -2,9 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join as joinPath } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import type { ServiceOutcome } from '../../src/client/index.ts'
+import type { ClientTrust, Finding, ServiceOutcome } from '../../src/client/index.ts'
+import { DEFAULT_TRUST } from '../../src/config/index.ts'
 import { CONTROL_MESSAGES_BURST, REFUSED_RETRY_MS } from '../../src/limits.ts'
 import { callLocal, openState, type State } from '../../src/state/index.ts'
+import { Moments } from './moments.ts'
 import { type Event, service, WARN, World } from './world.ts'
 
 const world = new World()
@@ -18,6 +20,60 @@ async function stateFolder(): Promise<State> {
 
 const outcomes = (events: Event[]): ServiceOutcome[] =>
   events.flatMap((event) => (event.event === 'service' ? [event.about] : []))
+
+describe('the watch of trust', () => {
+  it('looks once it knows where visitors come in, again when the settings change, and ends with the client', async () => {
+    const gateway = await world.gateway()
+    gateway.grant = ({ name }) => ({ name, urls: ['https://gateway:8443'] })
+    const looked: (string | number | undefined)[][] = []
+    const moments = new Moments<string>()
+    const found: Finding = {
+      check: 'ct',
+      about: 'a.example',
+      level: 'fail',
+      alarm: true,
+      text: 'foreign',
+      advice: 'act',
+    }
+    const trust = (ct: string): ClientTrust => ({
+      settings: { ...DEFAULT_TRUST, ct },
+      checks: (context) => ({
+        caa: async () => [],
+        ct: async () => {
+          moments.add(context.settings.ct)
+          return context.settings.ct === 'https://one/{host}' ? [found] : []
+        },
+        probe: async ({ host, port }) => {
+          looked.push([host, port])
+          moments.add('probe')
+          return []
+        },
+      }),
+    })
+    const web = service('web', 8080, { type: 'https', tls: 'self-signed', hosts: ['a.example'] })
+    const { client, lines } = await world.client([gateway], [web], { trust: trust('https://one/{host}') })
+    const alarms = new Moments<Finding>()
+    client.on('trust', (finding) => alarms.add(finding))
+    client.start()
+    expect(await alarms.at(0)).toEqual(found)
+    await moments.find((each) => each === 'probe')
+    expect(looked).toEqual([['a.example', 8443]])
+    expect(lines.all.filter(({ level }) => level === 50).map(({ msg }) => msg)).toEqual([
+      'a.example: foreign: act',
+    ])
+    expect(client.status().errors['trust_alarm']).toBe(1)
+    expect(client.status().trust?.alarms).toHaveLength(1)
+    client.update([web], undefined, { trust: trust('https://two/{host}') })
+    expect(client.status().trust?.alarms).toEqual([])
+    await moments.find((each) => each === 'https://two/{host}')
+    await client.close()
+  })
+
+  it('is not there for a client that was not told how', async () => {
+    const { client } = await world.client([await world.gateway()], [])
+    expect(client.status().trust).toBeUndefined()
+  })
+})
 
 describe('ready', () => {
   it('says what became of every service at every gateway', async () => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import {
   CLIENT_KEYS,
   DEFAULT_ACME,
+  DEFAULT_TRUST,
   drainSetting,
   loadClientFile,
   parseTarget,
@@ -41,6 +42,7 @@ idle_timeout = "1h"
     expect(file).toEqual({
       acme: DEFAULT_ACME,
       drainMs: 5_000,
+      trust: DEFAULT_TRUST,
       gateways: [
         { address: 'vps.example.com:9001', key: KEY },
         { address: '[2001:db8::1]:9001', key: KEY },
@@ -362,11 +364,11 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     }
     // Those of [acme] name files: acme.test.ts has them.
     const plain = CLIENT_KEYS.filter(({ table }) => !table.startsWith('[acme'))
-    expect(plain).toHaveLength(22)
+    expect(plain).toHaveLength(27)
     for (const { table, key, description, example } of plain) {
       expect(description).toMatch(/^.{20,}\.$/)
       // No key to copy can be right: everybody's is another.
-      const value = example.startsWith('"sha256') ? `"${KEY}"` : example
+      const value = example.replace('sha256:…', KEY)
       const kind =
         key in needed && table === '[[service]]'
           ? key
@@ -378,6 +380,67 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
           .join('')}`,
       )
     }
+  })
+})
+
+describe('[trust]', () => {
+  it('is filled in', async () => {
+    expect((await clientFile('')).trust).toEqual(DEFAULT_TRUST)
+    expect(new URL(DEFAULT_TRUST.ct).origin).toBe('https://api.certspotter.com')
+    const { trust } = await clientFile(`[trust]
+ct = "https://ct.example/{host}"
+keys = ["${KEY}"]
+probe_via = ["http://proxy.example:3128", "socks5://[::1]:1080/"]
+replicas = ["${KEY}"]
+nameservers = ["192.0.2.53", "127.0.0.1:5353", "2001:db8::53", "[2001:db8::53]:54"]
+`)
+    expect(trust).toEqual({
+      ct: 'https://ct.example/{host}',
+      keys: [KEY],
+      probeVia: [
+        { kind: 'http', host: 'proxy.example', port: 3128, text: 'http://proxy.example:3128' },
+        { kind: 'socks5', host: '::1', port: 1080, text: 'socks5://[::1]:1080' },
+      ],
+      replicas: [KEY],
+      nameservers: [
+        { host: '192.0.2.53', port: 53 },
+        { host: '127.0.0.1', port: 5353 },
+        { host: '2001:db8::53', port: 53 },
+        { host: '2001:db8::53', port: 54 },
+      ],
+    })
+  })
+
+  it.each<[string, string]>([
+    [
+      'ct = "http://ct.example/{host}"',
+      '2: ct: "http://ct.example/{host}" is not a URL of https: write https://…{host}…',
+    ],
+    [
+      'ct = "https://ct.example/"',
+      '2: ct: "https://ct.example/" has no {host} in it: write it where the host belongs',
+    ],
+    ['ct = "{host}"', '2: ct: "{host}" is not a URL of https: write https://…{host}…'],
+    [
+      'keys = ["sha256:x"]',
+      '2: keys: "sha256:x" is not a key: copy it whole as the gateway prints it, "sha256:" and 43 characters',
+    ],
+    [
+      'probe_via = ["proxy:1"]',
+      '2: probe_via: "proxy:1" is not a proxy: write http://host:port or socks5://host:port',
+    ],
+    // A password is not repeated.
+    [
+      'probe_via = ["http://a:secret@proxy:1"]',
+      '2: probe_via: this is not a proxy: write http://host:port or socks5://host:port, without a password',
+    ],
+    [
+      'nameservers = ["ns.example:53"]',
+      '2: nameservers: "ns.example:53": a name server is named by its IP address, as in "192.0.2.53"',
+    ],
+    ['replica = []', '2: unknown key "replica" in [trust]: did you mean "replicas"?'],
+  ])('%j is refused with what to do', async (line, message) => {
+    expect(await complaint(loadClientFile, await fileOf(`[trust]\n${line}\n`))).toBe(message)
   })
 })
 

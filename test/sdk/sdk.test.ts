@@ -1,11 +1,12 @@
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect, createServer as createTcpServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type Forwarding, forward, listen, TunnelError } from '../../src/index.ts'
+import type { Client, ClientEvents } from '../../src/client/index.ts'
+import { Forwarding, forward, listen, TunnelError } from '../../src/index.ts'
 import { built, Workshop } from '../cli/binary.ts'
 import { gatewayForTest, type TestGateway } from './gateway.ts'
 
@@ -121,6 +122,23 @@ describe('forward', () => {
     expect((await failed)[0]).toMatchObject({ code: 'revoked' })
     expect((await disconnected)[0]).toMatchObject({ gateway: gateway.address, retryMs: undefined })
     await tunnel.close()
+  })
+})
+
+describe('an alarm of the client', () => {
+  it('is an event with what was seen and what to do', async () => {
+    const client = new EventEmitter<ClientEvents>() as unknown as Client
+    const tunnel = new Forwarding(client, [])
+    const told = once(tunnel, 'trust')
+    client.emit('trust', {
+      check: 'ct',
+      about: 'a.example',
+      level: 'fail',
+      alarm: true,
+      text: 'foreign',
+      advice: 'act',
+    })
+    expect(await told).toEqual([{ check: 'ct', host: 'a.example', text: 'foreign', advice: 'act' }])
   })
 })
 

@@ -1,8 +1,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { constants as fs } from 'node:fs'
 import { open } from 'node:fs/promises'
-import type { Logger } from 'pino'
-import type { CertificateFiles } from '../../config/index.ts'
+import { type Logger, pino } from 'pino'
+import type { CertificateFiles, ServiceSettings } from '../../config/index.ts'
 import { type TunnelError, userError } from '../../errors.ts'
 import { CERTIFICATE_FILE_BYTES, CERTIFICATE_FILES_MS } from '../../limits.ts'
 import type { Certificate, CertificateSource } from './certificate.ts'
@@ -83,6 +83,27 @@ export class CertificateOfFiles implements CertificateSource {
       this.#log.error(about, `service "${this.#service}": ${this.trouble} (${stays})`)
     }
   }
+}
+
+/** The certificate chains of all services that have them in files, PEM; those that are wrong have none. */
+export async function chainsInFiles(
+  services: Iterable<Pick<ServiceSettings, 'name' | 'hosts' | 'files'>>,
+): Promise<string[]> {
+  const reading = [...services].flatMap((service) =>
+    service.files === undefined ? [] : [readFiles(service, service.files)],
+  )
+  return (await Promise.all(reading)).flatMap(({ current }) => current?.chain ?? [])
+}
+
+/** What a service would show its visitors now, and what is wrong with it. */
+export async function readFiles(
+  { name, hosts }: Pick<ServiceSettings, 'name' | 'hosts'>,
+  files: CertificateFiles,
+): Promise<Pick<CertificateSource, 'current' | 'trouble'>> {
+  const log = pino({ level: 'silent' }, { write: () => undefined })
+  const source = new CertificateOfFiles({ service: name, hosts, files, log })
+  await source.look()
+  return source
 }
 
 /** Throws `config_invalid` in words for people; the leaf otherwise. */

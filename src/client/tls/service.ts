@@ -105,6 +105,11 @@ export class TlsService implements DecryptedService {
     return { expires: this.#expires, trouble }
   }
 
+  /** What visitors are shown, PEM; undefined: nothing yet. */
+  get chain(): string | undefined {
+    return this.#source.current?.chain
+  }
+
   get transportSecurity(): string | undefined {
     return this.#settings.hsts === false ? undefined : this.#source.transportSecurity
   }

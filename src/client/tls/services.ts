@@ -30,6 +30,11 @@ export class TlsServices {
     return this.#services.get(name)?.service
   }
 
+  /** The chains that visitors are shown, PEM. */
+  get chains(): string[] {
+    return [...this.#services.values()].flatMap(({ service }) => service.chain ?? [])
+  }
+
   /** Replaces the list; those that are no part of TLS that ends here are not looked at. */
   update(services: Iterable<ClientService>): void {
     const { sources } = this.#options
