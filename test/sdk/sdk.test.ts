@@ -93,7 +93,8 @@ describe('forward', () => {
     expect(await code(forward(80, { state, host: [] }))).toBe('config_invalid')
     expect(await code(forward(80, { state, path: 'api' }))).toBe('config_invalid')
     expect(await code(forward(80, { state, type: 'tcp', host: 'a.example' }))).toBe('config_invalid')
-    expect(await code(forward(443, { state, type: 'https', host: 'a.example' }))).toBe('config_invalid')
+    // That gateway has no port for it.
+    expect(await code(forward(443, { state, type: 'https', host: 'a.example' }))).toBe('unsupported')
     expect(await code(forward(443, { state, type: 'https', tls: 'passthrough' }))).toBe('config_invalid')
   })
 

@@ -1,6 +1,6 @@
 import { createPublicKey, type KeyObject } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { AcmeSettings } from '../../config/index.ts'
+import type { AcmeChallenge, AcmeSettings } from '../../config/index.ts'
 import { pinOf } from '../../identity/index.ts'
 import { ACME_PENDING_MS, ACME_RETRY_AFTER_MS_MAX } from '../../limits.ts'
 import type { State } from '../../state/index.ts'
@@ -39,7 +39,7 @@ export interface IssueOptions {
 export type CaaCheck = (
   hosts: readonly string[],
   accountUri: string,
-  methods: readonly string[],
+  methods: readonly AcmeChallenge[],
 ) => Promise<string | undefined>
 
 /**
