@@ -279,7 +279,7 @@ describe('a client', () => {
     serving.services = new Map([['a', service('a', target.port)]])
     const { sink } = visit('a')
     await target.sockets.at(0)
-    serving.close()
+    void serving.close()
     turn()
     await vi.waitFor(() => expect(sink.error).toBeDefined())
     expect(codes.size).toBe(0)
@@ -296,7 +296,7 @@ describe('a client', () => {
     const socket = await target.sockets.at(0)
     // A reset, or an end where the dial had not come back yet.
     const gone = new Promise((resolve) => socket.once('error', resolve).once('end', resolve))
-    serving.close()
+    void serving.close()
     expect([serving.active, ended()]).toEqual([0, 3])
     await gone
   })

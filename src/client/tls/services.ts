@@ -56,7 +56,7 @@ export class TlsServices {
 
   /** Resolves when all have let go of their certificates, within CERTIFICATE_END_MS. */
   async close(): Promise<void> {
-    for (const name of [...this.#services.keys()]) this.#close(name)
+    for (const name of this.#services.keys()) this.#close(name)
     await Promise.all(this.#ending.values())
   }
 

@@ -83,7 +83,7 @@ describe('a service without a certificate', () => {
     await secured
     const browser = new Browser(socket)
     expect(await browser.ask(get(HOST), '</small>')).toMatch(/^HTTP\/1\.1 503 /)
-    service.close()
+    void service.close()
     expect(source.closed).toBe(true)
     socket.destroy()
   })
@@ -108,7 +108,7 @@ describe('a service without a certificate', () => {
     const next = await arrive(service, joined)
     expect(counts).toEqual(['no_certificate'])
     expect(next.closed()).toBe(false)
-    service.close()
+    void service.close()
     expect(counts).toHaveLength(1 + CERTIFICATE_WAITING)
   })
 
@@ -122,7 +122,7 @@ describe('a service without a certificate', () => {
     const socket = connect({ socket: duplexOf(near), servername: HOST, rejectUnauthorized: false })
     await once(socket, 'secureConnect')
     expect(socket.getPeerX509Certificate()?.fingerprint).toBe(new X509Certificate(good.chain).fingerprint)
-    service.close()
+    void service.close()
     socket.destroy()
   })
 })
