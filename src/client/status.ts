@@ -83,7 +83,8 @@ export function statusOf(options: {
     streams: serving.active,
     bytes: serving.bytes,
     errors,
-    ...(trust === undefined ? {} : { trust }),
+    // Of services that have no TLS of their own there is nothing to tell.
+    ...(trust === undefined || trust.alarms.length + trust.findings.length === 0 ? {} : { trust }),
   }
 }
 

@@ -64,7 +64,7 @@ describe('the watch of trust', () => {
     expect(client.status().errors['trust_alarm']).toBe(1)
     expect(client.status().trust?.alarms).toHaveLength(1)
     client.update([web], undefined, { trust: trust('https://two/{host}') })
-    expect(client.status().trust?.alarms).toEqual([])
+    expect(client.status().trust?.alarms ?? []).toEqual([])
     await moments.find((each) => each === 'https://two/{host}')
     await client.close()
   })
