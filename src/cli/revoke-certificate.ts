@@ -24,7 +24,8 @@ export function addRevokeCertificate(program: Command): void {
 }
 
 async function revokeCertificate(service: string, options: Options, globals: Globals): Promise<void> {
-  const { revokeCertificate } = await import('../client/index.ts')
+  const { loadAcme } = await import('../client/index.ts')
+  const { revokeCertificate } = await loadAcme()
   const state = await stateOf(globals, { create: false })
   const settings = await settingsOf(options)
   const hosts = await revokeCertificate({ service, settings, state, version: VERSION })

@@ -3,8 +3,7 @@
  * come by them from its targets. Only its owner's configuration names a target; what a gateway says selects among
  * the services offered to that gateway, and is otherwise a claim. It must never know how a gateway decides.
  */
-export { accountsIn } from './acme/accounts.ts'
-export { revokeCertificate } from './acme/revoke.ts'
+export { loadAcme } from './acme/load.ts'
 export { chooseGateway } from './choose.ts'
 export { Client, type ClientEvents, type ClientOptions } from './client.ts'
 export type { DoctorContext, DoctorFinding } from './doctor/index.ts'
