@@ -104,6 +104,7 @@ export class TlsEndpoint {
     const before = this.#feeding
     this.#feeding = transport
     transport.emit('data', chunk)
+    transport.letGo()
     this.#feeding = before
   }
 
@@ -120,6 +121,9 @@ export class TlsEndpoint {
       transport.reset()
       return socket
     }
+    // What TLS writes within this call are tickets. By older versions it is what the visitor waits for; and a visitor by
+    // HTTP/2 may wait for the settings that come with them.
+    if (socket.getProtocol() === 'TLSv1.3' && socket.alpnProtocol !== 'h2') transport.hold()
     events.secured(socket)
   }
 }

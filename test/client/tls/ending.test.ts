@@ -87,6 +87,21 @@ describe('a visitor whose TLS ends in the client', () => {
     }
   })
 
+  test('has tickets with its first answer, and none before: a write less for each visit', async () => {
+    const web = await world.web((_request, response) => response.end('here'))
+    await world.offer([secure('web', [HOST], web.port)])
+    const socket = world.dialTls(HOST)
+    let tickets = 0
+    socket.on('session', () => (tickets += 1))
+    await once(socket, 'secureConnect')
+    // Whatever else the client sends of itself has come by then.
+    const other = await world.visitor(HOST)
+    await other.ask(get(HOST), 'here')
+    expect(tickets).toBe(0)
+    await new Browser(socket).ask(get(HOST), 'here')
+    expect(tickets).toBe(2)
+  })
+
   test.each([
     ['an older TLS', { maxVersion: 'TLSv1.1', minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' }],
     ['a suite without forward secrecy', { maxVersion: 'TLSv1.2', ciphers: 'AES128-GCM-SHA256' }],
