@@ -116,6 +116,8 @@ export class Gateway {
   readonly program: Running
   /** Ports on 127.0.0.1. */
   visitors = 0
+  /** 0 without `--tls`. */
+  tls = 0
   clients = 0
   admin = 0
   readonly #world: World
@@ -127,12 +129,13 @@ export class Gateway {
   }
 
   async ready(): Promise<void> {
-    const [, visitors, clients, admin] = await heard(
+    const [, visitors, tls, clients, admin] = await heard(
       this.program,
       'out',
-      /^visitors http:\/\/\S+:(\d+)\nclients \S+:(\d+)\nadmin http:\/\/\S+:(\d+)$/m,
+      /^visitors http:\/\/\S+:(\d+)\n(?:visitors https:\/\/\S+:(\d+)\n)?clients \S+:(\d+)\nadmin http:\/\/\S+:(\d+)$/m,
     )
     this.visitors = Number(visitors)
+    this.tls = Number(tls ?? 0)
     this.clients = Number(clients)
     this.admin = Number(admin)
   }
