@@ -5,7 +5,11 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import { afterEach, describe, expect, it } from 'vitest'
+import { pinOf } from '../../src/identity/index.ts'
 import { GO_MISSING, type Pebble, startPebble } from '../acme/pebble.ts'
+import { TestAuthority } from '../client/trust/authorities.ts'
+import { a, addLines, NameServer } from '../client/trust/name-server.ts'
+import { entryOf, startSearch } from '../client/trust/search.ts'
 import { freePort } from './visitors.ts'
 import { heard, World } from './world.ts'
 
@@ -160,5 +164,76 @@ describe.skipIf(GO_MISSING)('a client with https services (Pebble; skipped witho
     await expect
       .poll(() => world.done('home', ['status']), { timeout: 100_000, interval: 500 })
       .toMatch(/certificate until/)
+  }, 120_000)
+
+  it('orders nothing with require_caa until DNS lets nobody else, and then all is well to doctor', async () => {
+    const host = 'app.example.com'
+    const place = await begin(['home'])
+    const { pebble } = place
+    const names = world.with(await NameServer.start())
+    for (const apex of ['com', 'example.com']) names.zone(apex)
+    for (const record of a(host, '127.0.0.1')) names.add(record)
+    const others = await TestAuthority.create()
+    const search = world.with(await startSearch(others))
+    // Visitors believe what it issues; the searched log is another's.
+    const caFile = world.path('believed.pem')
+    writeFileSync(caFile, [pebble.ca, await pebble.root(), others.certificate].join('\n'))
+    const settings = [
+      'require_caa = true',
+      '[trust]',
+      `ct = "${search.template}"`,
+      `nameservers = ["127.0.0.1:${names.port}"]`,
+    ]
+    const service = ['name = "app"', `host = "${host}"`, `target = "${await web('app')}"`]
+    const config = fileOf('blindgate.toml', { ...pebble, caFile }, settings.join('\n'), [service])
+    const { program } = await world.offer('home', ['up', '-c', config])
+    const doctor = async (): Promise<{ code: number | null; out: string; lines: string[] }> => {
+      const { code, out } = await world.run('home', ['doctor', '-c', config])
+      return { code, out, lines: out.split('\n').filter((line) => /^(?:ok|warn|fail) /.test(line)) }
+    }
+
+    await expect
+      .poll(() => world.done('home', ['status']), { timeout: 20_000 })
+      .toMatch(
+        /no certificate yet\) \(.*not ordered at 127\.0\.0\.1:\d+: app\.example\.com: there is no CAA record/,
+      )
+    const before = await doctor()
+    expect(before.code).toBe(1)
+    expect(before.lines).toContainEqual(expect.stringMatching(/^fail {2}caa app\.example\.com: /))
+    expect(pebble.log()).toMatch(/1 accounts in memory/)
+    expect(pebble.log()).not.toMatch(/Added order/)
+
+    const records = before.out.split('\n').filter((line) => line.includes(' IN CAA '))
+    addLines(
+      names,
+      records.map((line) => line.trim()),
+    )
+    program.child.kill('SIGHUP')
+    await expect
+      .poll(() => world.done('home', ['status']), { timeout: 100_000, interval: 500 })
+      .toMatch(/certificate until/)
+    const visitor = await visit(place, host)
+    const shown = visitor.getPeerX509Certificate()
+    if (shown === undefined) throw new Error('no certificate')
+    expect(await said(visitor, host)).toContain('app /x')
+
+    // It is ours by the list of what was ordered, whoever logged it.
+    const [notBefore, notAfter] = [
+      new Date(shown.validFrom).toISOString(),
+      new Date(shown.validTo).toISOString(),
+    ]
+    search.entries = [entryOf({ pin: pinOf(shown.publicKey), notBefore, notAfter }, [host], '1')]
+    const after = await doctor()
+    expect(after.lines.filter((line) => !line.startsWith('ok '))).toEqual([
+      `warn  dnssec ${host}: DNSSEC does not sign zone example.com`,
+    ])
+    expect(after.code).toBe(0)
+    expect(after.lines).toEqual(
+      expect.arrayContaining([
+        `ok    caa ${host}: the CAA records of ${host} deny certificates to every account but ours`,
+        `ok    ct ${host}: certificate transparency shows no key but ours (certificates that are valid now: 1)`,
+        `ok    probe ${host}: ok: the TLS session with 127.0.0.1:${place.tls} ends in our terminator`,
+      ]),
+    )
   }, 120_000)
 })

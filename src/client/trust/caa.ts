@@ -217,7 +217,8 @@ function remedy(facts: CaaFacts): Pick<Finding, 'advice' | 'details'> {
         'stronger: dns-01 alone, which the gateway cannot pass for you: set acme.challenge = "dns-01" and [acme.dns] first, then validationmethods=dns-01',
       ]
   return {
-    advice: `have exactly these CAA records at ${facts.place}, and no other "issue" or "issuewild" there`,
+    // Where it is said alone, in status and the log, there is no room for them.
+    advice: `have exactly the CAA records that \`blindgate doctor\` prints at ${facts.place}, and no other "issue" or "issuewild" there`,
     details: [...records, ...stronger, ...LIMITS],
   }
 }

@@ -54,7 +54,11 @@ export async function startSearch(ca: TestAuthority): Promise<Search> {
   return search
 }
 
-export function entryOf({ pin, notBefore, notAfter }: Issued, names: string[], id: string): Entry {
+export function entryOf(
+  { pin, notBefore, notAfter }: Pick<Issued, 'pin' | 'notBefore' | 'notAfter'>,
+  names: string[],
+  id: string,
+): Entry {
   return { id, dns_names: names, pubkey_sha256: hexOf(pin), not_before: notBefore, not_after: notAfter }
 }
 
