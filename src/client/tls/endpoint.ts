@@ -66,7 +66,11 @@ export class TlsEndpoint {
       ticketKeys: randomBytes(48),
     })
     this.#server.on('secureConnection', this.#onSecure)
-    this.#server.on('tlsClientError', (error: NodeJS.ErrnoException) => failed(error.code ?? error.message))
+    this.#server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
+      failed(error.code ?? error.message)
+      // After all else Node destroys it, when its alert is written; of this it only tells.
+      if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') socket.destroy()
+    })
     this.#timer = setInterval(() => this.#server.setTicketKeys(randomBytes(48)), TICKET_KEY_MS).unref()
   }
 
