@@ -130,6 +130,7 @@ export class Serving {
       dial: (service) => this.#targets.dial(service),
       count: (code) => tally.count(code),
       warn: (key, text) => this.#warn(key, text),
+      debug: (text) => this.#log.debug(text),
       local,
     })
   }

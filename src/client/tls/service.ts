@@ -25,6 +25,8 @@ export interface TlsSurroundings {
   count(code: string): void
   /** Something happened that whoever runs the client should know, said with moderation. */
   warn(key: string, text: string): void
+  /** One visitor's trouble of its own making. */
+  debug(text: string): void
   /** What we answer in the target's place. */
   local?:
     | ((head: RequestHead, socket: TLSSocket, service: ClientService) => LocalAnswer | undefined)
@@ -87,9 +89,10 @@ export class TlsService implements DecryptedService {
       settings.target.speaks === 'h2c'
         ? new TargetSessions(() => surroundings.dial(this.#settings))
         : undefined
-    this.#endpoint = new TlsEndpoint(settings.name, protocolsOf(settings), () =>
-      surroundings.count('handshake_failed'),
-    )
+    this.#endpoint = new TlsEndpoint(settings.name, protocolsOf(settings), (code) => {
+      surroundings.count('handshake_failed')
+      surroundings.debug(`service "${settings.name}": the handshake of a visitor failed: ${code}`)
+    })
     source.changed = () => this.#onCertificate()
     this.#onCertificate()
     if (after === undefined) source.start()

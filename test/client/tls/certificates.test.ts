@@ -53,6 +53,7 @@ describe('a service without a certificate', () => {
       dial: () => undefined,
       count: (code) => counts.push(code),
       warn: (_key, text) => warnings.push(text),
+      debug: () => {},
     })
     return { service, source, counts, warnings }
   }

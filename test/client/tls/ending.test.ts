@@ -117,6 +117,8 @@ describe('a visitor whose TLS ends in the client', () => {
     const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
     expect(error.code).toMatch(/ALERT|ERR_SSL/)
     await until(() => client.status().errors['handshake_failed'] === 1 && client.status().streams === 0)
+    const line = world.lines.all.find(({ msg }) => msg.includes('handshake'))
+    expect(line?.msg).toMatch(/^service "web": the handshake of a visitor failed: ERR_SSL_\w+$/)
   })
 
   test.each([
