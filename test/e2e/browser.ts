@@ -1,9 +1,11 @@
 /** A real browser and the page that it opens through a gateway, with all that browsers do there. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { echoMessages } from './websocket.ts'
 import type { World } from './world.ts'
@@ -179,8 +181,8 @@ export class Site {
 
 /** Headless, with nothing of its own on the network. Ends with the world; rejects when it is gone, with what it said. */
 export function browse(world: World, args: readonly string[]): Promise<never> {
-  const profile = world.path(`profile-${Math.trunc(performance.now())}`)
-  mkdirSync(profile)
+  // Not in the world's folder, which goes before the browser, that writes to the end.
+  const profile = mkdtempSync(join(tmpdir(), 'blindgate-browser-'))
   const flags = [
     '--headless',
     '--disable-gpu',
@@ -210,6 +212,7 @@ export function browse(world: World, args: readonly string[]): Promise<never> {
       browser.kill('SIGTERM')
       await gone
       clearTimeout(alarm)
+      rmSync(profile, { recursive: true, force: true, maxRetries: 10 })
     },
   })
   const failed = gone.then((): never => {
