@@ -122,13 +122,13 @@ const serviceTable = z.strictObject({
   ),
   cert: key(
     z.string(),
-    'https: a PEM file with the certificate for its hosts, and its chain behind it. Read again when it changes.',
+    'https: a PEM file with the certificate for its hosts, and its chain behind it. Read again when it changes; its path may start at the folder of this file.',
     '"/etc/ssl/app.pem"',
   ),
   key: key(z.string(), "https: the PEM file with the certificate's private key.", '"/etc/ssl/app.key"'),
   hsts: key(
     z.boolean(),
-    'https: tell browsers to use nothing but https for its hosts (RFC 6797); only done for certificates by ACME, for a day at first and for a year after 7 days.',
+    'https: browsers are told to use nothing but https for its hosts (RFC 6797), for a day at first and for a year after 7 days. On when left out, for certificates by ACME; never for others.',
     'false',
   ),
   path: key(

@@ -62,26 +62,40 @@ export class CertificateOfFiles implements CertificateSource {
       const read = { chain: await text(cert), key: await text(key) }
       const same = read.chain === this.current?.chain && read.key === this.current.key
       const leaf = checked(read, this.#files, this.#hosts)
-      const late = Date.parse(leaf.validTo) <= Date.now()
-      if (!same && !(late && this.current !== undefined)) this.current = read
-      this.trouble = late ? `the certificate in ${cert} has expired: put a newer one there` : undefined
+      const outside = outsideItsTime(leaf, cert)
+      if (!same && !(outside !== undefined && this.current !== undefined)) this.current = read
+      this.trouble = outside
+      if (!same && outside === undefined) this.#tellNew(leaf)
     } catch (error) {
       this.trouble = error instanceof Error ? error.message : String(error)
     }
     if (this.#closed) return
-    this.#tell(before.trouble)
+    this.#tell(before)
     if (before.current !== this.current || before.trouble !== this.trouble) this.changed()
   }
 
-  #tell(before: string | undefined): void {
-    if (this.trouble === before) return
+  #tell({ current, trouble }: { current: Certificate | undefined; trouble: string | undefined }): void {
+    if (this.trouble === trouble) return
     const about = { service: this.#service }
-    if (this.trouble === undefined)
-      this.#log.info(about, `service "${this.#service}": its certificate is well`)
-    else {
-      const stays = this.current === undefined ? 'visitors are turned away' : 'the one before stays'
-      this.#log.error(about, `service "${this.#service}": ${this.trouble} (${stays})`)
+    if (this.trouble === undefined) {
+      this.#log.info(about, `service "${this.#service}": what was wrong with its certificate is mended`)
+      return
     }
+    const stays =
+      this.current === undefined
+        ? 'visitors are turned away'
+        : this.current === current
+          ? 'the one before stays'
+          : 'it is served nevertheless'
+    this.#log.error(about, `service "${this.#service}": ${this.trouble} (${stays})`)
+  }
+
+  #tellNew({ validTo }: X509Certificate): void {
+    const until = new Date(validTo).toISOString().slice(0, 10)
+    this.#log.info(
+      { service: this.#service },
+      `service "${this.#service}": has the certificate in ${this.#files.cert}, good until ${until}`,
+    )
   }
 }
 
@@ -106,6 +120,14 @@ export async function readFiles(
   return source
 }
 
+/** Why no visitor would believe it now, whoever vouches for it. */
+function outsideItsTime({ validFrom, validTo }: X509Certificate, path: string): string | undefined {
+  const now = Date.now()
+  if (Date.parse(validTo) <= now) return `the certificate in ${path} has expired: put a newer one there`
+  if (Date.parse(validFrom) <= now) return undefined
+  return `the certificate in ${path} is not valid before ${new Date(validFrom).toISOString()}: wait, or set this machine's clock`
+}
+
 /** Throws `config_invalid` in words for people; the leaf otherwise. */
 function checked(
   { chain, key }: Certificate,
@@ -117,7 +139,9 @@ function checked(
   if (!leaf.checkPrivateKey(privateKey))
     throw wrong(`${keyPath} is not the key of the certificate in ${cert}`)
   const names = (leaf.subjectAltName ?? '').split(', ')
-  const missing = hosts.find((host) => !names.includes(`DNS:${host}`) && leaf.checkHost(host) === undefined)
+  const missing = hosts.find(
+    (host) => !names.includes(`DNS:${host}`) && leaf.checkHost(host.replace(/^\*/, 'any')) === undefined,
+  )
   if (missing !== undefined)
     throw wrong(`the certificate in ${cert} is not for ${missing}: it is for ${names.join(', ')}`)
   return leaf

@@ -9,7 +9,7 @@ import { CERTIFICATE_WAIT_MS, CERTIFICATE_WAITING } from '../../limits.ts'
 import type { Stream } from '../../mux/index.ts'
 import { Keep } from '../../net/index.ts'
 import { type ClientHello, encodeProxyHeader } from '../../protocol/index.ts'
-import { turnAway } from '../hello-gate.ts'
+import { isAmong, turnAway } from '../hello-gate.ts'
 import { Patience } from '../patience.ts'
 import type { ClientService, VisitorInfo } from '../services.ts'
 import type { CertificateSource, CertificateState } from './certificate.ts'
@@ -70,6 +70,8 @@ export class TlsService implements DecryptedService {
   #ready = false
   #closed = false
   #expires: number | undefined
+  /** Hosts of the service that its certificate is not for: one with them is on its way. */
+  #uncovered: readonly string[] = []
 
   /** `after`: whoever looked after the same certificate before has let go of it. */
   constructor(
@@ -105,7 +107,9 @@ export class TlsService implements DecryptedService {
 
   get certificate(): CertificateState {
     const { trouble } = this.#source
-    return { expires: this.#expires, trouble }
+    const missing = this.#uncovered.length === 0 ? [] : [`not for ${this.#uncovered.join(', ')}`]
+    const all = [...missing, ...(trouble === undefined ? [] : [trouble])]
+    return { expires: this.#expires, trouble: all.length === 0 ? undefined : all.join('; ') }
   }
 
   /** What visitors are shown, PEM; undefined: nothing yet. */
@@ -129,7 +133,7 @@ export class TlsService implements DecryptedService {
   accept(arrival: Arrival): Guest {
     const guest = new TlsGuest(this, this.#endpoint, arrival, () => this.#left(guest))
     this.#guests.add(guest)
-    if (this.#ready) guest.begin()
+    if (this.#serves(guest)) guest.begin()
     else if (this.#waitingCount >= CERTIFICATE_WAITING) this.#unserved(guest)
     else {
       this.#waitingCount += 1
@@ -187,6 +191,8 @@ export class TlsService implements DecryptedService {
     const { current } = this.#source
     if (current === undefined) {
       this.#ready = false
+      this.#expires = undefined
+      this.#uncovered = []
       return
     }
     try {
@@ -200,12 +206,20 @@ export class TlsService implements DecryptedService {
       return
     }
     this.#ready = true
-    this.#expires = Date.parse(new X509Certificate(current.chain).validTo)
+    const leaf = new X509Certificate(current.chain)
+    this.#expires = Date.parse(leaf.validTo)
+    this.#uncovered = this.#settings.hosts.filter((host) => !isFor(leaf, host))
     for (const guest of this.#guests) {
-      if (!guest.waits) continue
+      if (!guest.waits || !this.#serves(guest)) continue
       this.#letGo(guest)
       guest.begin()
     }
+  }
+
+  /** There is a certificate for the host that it asks for. */
+  #serves({ serverName }: TlsGuest): boolean {
+    if (!this.#ready) return false
+    return this.#uncovered.length === 0 || !isAmong(serverName, this.#uncovered)
   }
 
   #letGo(guest: TlsGuest): void {
@@ -231,6 +245,11 @@ export class TlsService implements DecryptedService {
     if (guest.waits) this.#letGo(guest)
     this.#guests.delete(guest)
   }
+}
+
+/** Whether a certificate is for a host, or for each host of a pattern. */
+function isFor(leaf: X509Certificate, host: string): boolean {
+  return leaf.checkHost(host.replace(/^\*/, 'any')) !== undefined
 }
 
 /** What is spoken inside TLS. A target that speaks HTTP/2 alone is no server for who does not. */
@@ -263,6 +282,10 @@ class TlsGuest implements Guest {
       const data = (_: Stream, chunk: Uint8Array): void => this.#more.push(chunk)
       arrival.stream.sink = { data, end() {}, reset: () => this.#end(), drain() {} }
     }
+  }
+
+  get serverName(): string {
+    return this.#arrival.hello.serverName ?? ''
   }
 
   begin(): void {

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { connect } from 'node:tls'
+import { connect, type TLSSocket } from 'node:tls'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Certificate, CertificateSource } from '../../../src/client/tls/certificate.ts'
 import { CertificateOfFiles } from '../../../src/client/tls/files.ts'
@@ -11,7 +11,7 @@ import { TlsService } from '../../../src/client/tls/service.ts'
 import { CERTIFICATE_WAITING } from '../../../src/limits.ts'
 import { duplexOf } from '../../../src/net/index.ts'
 import type { ClientHello } from '../../../src/protocol/index.ts'
-import { Opened, until } from '../../net/joined.ts'
+import { Opened, turns, until } from '../../net/joined.ts'
 import { recordingLog } from '../world.ts'
 import { Browser, get, secure, TlsWorld } from './people.ts'
 
@@ -45,11 +45,16 @@ describe('a service without a certificate', () => {
   const opened = new Opened()
   afterEach(() => opened.close())
 
-  function begin(): { service: TlsService; source: Given; counts: string[]; warnings: string[] } {
+  function begin(hosts = [HOST]): {
+    service: TlsService
+    source: Given
+    counts: string[]
+    warnings: string[]
+  } {
     const source = new Given()
     const counts: string[] = []
     const warnings: string[] = []
-    const service = new TlsService(secure('web', [HOST], 1), source, {
+    const service = new TlsService(secure('web', hosts, 1), source, {
       dial: () => undefined,
       count: (code) => counts.push(code),
       warn: (_key, text) => warnings.push(text),
@@ -59,13 +64,13 @@ describe('a service without a certificate', () => {
   }
 
   /** A visitor's end of a stream that the service has let in. */
-  async function arrive(service: TlsService, joined = opened.joined()) {
+  async function arrive(service: TlsService, joined = opened.joined(), host = HOST) {
     const [near, far] = await joined.open()
     let closed = false
     const guest = service.accept({
       stream: far,
       first: [],
-      hello: { serverName: HOST } as ClientHello,
+      hello: { serverName: host } as ClientHello,
       info: { remoteAddress: undefined, remotePort: undefined, service: 'web', gateway: 'g' },
       closed: () => (closed = true),
     })
@@ -111,6 +116,41 @@ describe('a service without a certificate', () => {
     expect(next.closed()).toBe(false)
     void service.close()
     expect(counts).toHaveLength(1 + CERTIFICATE_WAITING)
+  })
+
+  test('for one of its hosts keeps who asks for that, and serves the others', async () => {
+    const hosts = [HOST, 'new.example.com', '*.example.org']
+    const { service, source } = begin(hosts)
+    source.give(await selfSigned([HOST, '*.example.org'], Date.now()))
+    expect(service.certificate.trouble).toBe('not for new.example.com')
+    const joined = opened.joined()
+    const secured = async (host: string): Promise<{ done: Promise<unknown>; socket: TLSSocket }> => {
+      const { near } = await arrive(service, joined, host)
+      const socket = connect({ socket: duplexOf(near), servername: host, rejectUnauthorized: false })
+      socket.on('error', () => {})
+      return { done: once(socket, 'secureConnect'), socket }
+    }
+    const [one, late, wild] = [
+      await secured(HOST),
+      await secured('new.example.com'),
+      await secured('a.example.org'),
+    ]
+    await Promise.all([one.done, wild.done])
+    let came = false
+    void late.done.then(() => (came = true))
+    await turns(20)
+    expect(came).toBe(false)
+    source.give(await selfSigned(hosts, Date.now()))
+    await late.done
+    expect(late.socket.getPeerX509Certificate()?.checkHost('new.example.com')).toBe('new.example.com')
+    expect(service.certificate.trouble).toBeUndefined()
+    // One that was revoked is nobody's any more.
+    source.current = undefined
+    source.trouble = 'it was revoked'
+    source.changed()
+    expect(service.certificate).toEqual({ expires: undefined, trouble: 'it was revoked' })
+    void service.close()
+    for (const { socket } of [one, late, wild]) socket.destroy()
   })
 
   test('keeps what it has when a newer one cannot be used', async () => {
@@ -245,6 +285,15 @@ describe('a certificate in files', () => {
         await writeFile(p.key, key)
       },
       /has expired: put a newer one there/,
+    ],
+    [
+      'one that is not valid yet',
+      async (p: { cert: string; key: string }) => {
+        const { key, chain } = await selfSigned([HOST], Date.now() + 3 * DAY)
+        await writeFile(p.cert, chain)
+        await writeFile(p.key, key)
+      },
+      /is not valid before \d{4}-.*: wait, or set this machine's clock/,
     ],
     [
       'a megabyte',
