@@ -393,7 +393,12 @@ export const TARGET_CONNECT_MS = 10_000
  */
 export const TARGET_DIALS_PER_SECOND = 5_000
 export const TARGET_DIALS_BURST = 20_000
-/** Streams that a client serves, per service and in all. */
+/**
+ * So much of a client's descriptors is not for a service that has half of them: visitors by HTTP/2 ask for a hundred
+ * connections each, and those of one service must not take the others' with them.
+ */
+export const TARGET_SOCKETS_KEPT = 1 / 8
+/** Streams that a client serves, per service and in all; of one service also connections to its target. */
 export const STREAMS_PER_SERVICE = 8_192
 export const STREAMS_PER_CLIENT = 16_384
 /** A refused service is asked for again this often. */
