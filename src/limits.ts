@@ -374,6 +374,8 @@ export const H2_EMPTY_BYTES_BURST = 16 * H2_STREAM_WINDOW_BYTES
 export const H2C_SESSIONS = 16
 /** Requests that wait for a place on one, each for TARGET_CONNECT_MS at most. */
 export const H2C_WAITING = 1_024
+/** A stream that we close has ended when its reset has left; a connection that lets none out for so long is given up. */
+export const H2C_CLOSING_MS = 5_000
 /** One that carries nothing is kept so long. */
 export const H2C_IDLE_MS = 60_000
 
