@@ -374,6 +374,8 @@ export const H2_EMPTY_BYTES_BURST = 16 * H2_STREAM_WINDOW_BYTES
 export const H2C_SESSIONS = 16
 /** Requests that wait for a place on one, each for TARGET_CONNECT_MS at most. */
 export const H2C_WAITING = 1_024
+/** A stream that we close has ended when its reset has left; a connection that lets none out for so long is given up. */
+export const H2C_CLOSING_MS = 5_000
 /** One that carries nothing is kept so long. */
 export const H2C_IDLE_MS = 60_000
 
@@ -393,7 +395,12 @@ export const TARGET_CONNECT_MS = 10_000
  */
 export const TARGET_DIALS_PER_SECOND = 5_000
 export const TARGET_DIALS_BURST = 20_000
-/** Streams that a client serves, per service and in all. */
+/**
+ * So much of a client's descriptors is not for a service that has half of them: visitors by HTTP/2 ask for a hundred
+ * connections each, and those of one service must not take the others' with them.
+ */
+export const TARGET_SOCKETS_KEPT = 1 / 8
+/** Streams that a client serves, per service and in all; of one service also connections to its target. */
 export const STREAMS_PER_SERVICE = 8_192
 export const STREAMS_PER_CLIENT = 16_384
 /** A refused service is asked for again this often. */

@@ -52,7 +52,6 @@ export interface Origin {
 /** What a client serves at once; all of it holds against a hostile gateway. */
 export interface Bounds extends TargetBounds {
   streams: number
-  perService: number
 }
 
 export interface ServingOptions {

@@ -5,7 +5,7 @@ import {
   type ServerStreamResponseOptions,
 } from 'node:http2'
 import type { FieldList } from '../http1/index.ts'
-import { headersOf, joined } from './fields.ts'
+import { headersOf, joined, sendTrailers } from './fields.ts'
 
 /** An answer on its way to a visitor's stream: what comes of it in one turn leaves together, by `flush`. */
 export class Answer {
@@ -29,10 +29,13 @@ export class Answer {
     return this.#stream.writableLength
   }
 
+  /** One that HTTP/2 cannot say is left out: an answer follows that is complete without it. */
   interim(status: number, fields: FieldList): void {
     const stream = this.#stream
-    if (!stream.closed && !stream.destroyed && !stream.headersSent)
-      stream.additionalHeaders(headersOf({ ':status': status }, fields))
+    if (stream.closed || stream.destroyed || stream.headersSent) return
+    try {
+      stream.additionalHeaders(joined(headersOf({ ':status': status }, fields)))
+    } catch {}
   }
 
   /** `trailers`: there may be some behind its body. */
@@ -97,8 +100,7 @@ export class Answer {
   }
 
   readonly #onWantTrailers = (): void => {
-    const stream = this.#stream
-    if (!stream.destroyed) stream.sendTrailers(headersOf({}, this.#trailers))
+    sendTrailers(this.#stream, this.#trailers)
   }
 }
 

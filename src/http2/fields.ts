@@ -1,4 +1,4 @@
-import type { OutgoingHttpHeaders } from 'node:http2'
+import { constants, type Http2Stream, type OutgoingHttpHeaders } from 'node:http2'
 import type { FieldList } from '../http1/index.ts'
 
 /**
@@ -29,6 +29,19 @@ export function joined(headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
   for (const [name, value] of Object.entries(headers))
     if (Array.isArray(value) && name !== 'set-cookie') headers[name] = value.join(', ')
   return headers
+}
+
+/**
+ * Ends a message with its trailer fields. Of one that Node does not take its stream is reset: thrown where Node asks for
+ * them, it would end the process, and anybody may send two of what Node wants once.
+ */
+export function sendTrailers(stream: Http2Stream, fields: FieldList): void {
+  if (stream.destroyed) return
+  try {
+    stream.sendTrailers(joined(headersOf({}, fields)))
+  } catch {
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  }
 }
 
 /** What may be passed on of a list that came by HTTP/2: all but what begins with a colon. Which of them there are, Node has checked. */

@@ -3,7 +3,7 @@ import type { Problem } from '../http/index.ts'
 import { type RequestChanges, requestFields, trailerFields, writeRequest } from '../http1/index.ts'
 import type { Carrier } from './carrier.ts'
 import type { Http2Exchange } from './exchange.ts'
-import { headersOf, joined, withoutPseudo } from './fields.ts'
+import { headersOf, joined, sendTrailers, withoutPseudo } from './fields.ts'
 import type { Place, TargetSessions } from './target-sessions.ts'
 
 const { NGHTTP2_NO_ERROR, NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } = constants
@@ -140,8 +140,7 @@ export class Http2Carrier implements Carrier {
   }
 
   readonly #onWantTrailers = (): void => {
-    const stream = this.#stream
-    if (stream?.destroyed === false) stream.sendTrailers(headersOf({}, this.#trailers))
+    if (this.#stream !== undefined) sendTrailers(this.#stream, this.#trailers)
   }
 
   readonly #onClose = (): void => {

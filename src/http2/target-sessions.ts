@@ -12,6 +12,7 @@ import {
   H2_SESSION_WINDOW_BYTES,
   H2_STREAM_WINDOW_BYTES,
   H2_STREAMS,
+  H2C_CLOSING_MS,
   H2C_IDLE_MS,
   H2C_SESSIONS,
   H2C_WAITING,
@@ -147,6 +148,9 @@ class TargetSession {
   #idleSince = 0
   #lost: Problem | undefined
   #leaving = false
+  readonly #open = new Set<ClientHttp2Stream>()
+  /** Streams that we have closed, and since when they have not ended. */
+  readonly #closing = new Map<ClientHttp2Stream, number>()
 
   constructor(owner: TargetSessions, socket: Duplex) {
     this.#owner = owner
@@ -188,7 +192,7 @@ class TargetSession {
   admit(applicant: Applicant): void {
     this.streams++
     applicant.given({
-      request: (headers, options) => this.#session.request(headers, options),
+      request: (headers, options) => this.#request(headers, options),
       leave: () => this.#left(),
       lost: () => (this.#session.destroyed ? (this.#lost ?? 'lost') : undefined),
     })
@@ -205,7 +209,32 @@ class TargetSession {
     if (this.begins && now - this.#since > TARGET_CONNECT_MS) {
       this.#lost = 'timeout'
       this.#session.destroy()
+    } else if (this.#isDead(now)) {
+      this.#lost = 'lost'
+      this.#session.destroy()
     } else if (this.streams === 0 && this.#max > 0 && now - this.#idleSince > H2C_IDLE_MS) this.close()
+  }
+
+  #request(headers: OutgoingHttpHeaders, options: ClientSessionRequestOptions): ClientHttp2Stream {
+    const stream = this.#session.request(headers, options)
+    this.#open.add(stream)
+    stream.once('close', () => {
+      this.#open.delete(stream)
+      this.#closing.delete(stream)
+    })
+    return stream
+  }
+
+  /**
+   * A target that broke the protocol is told so, and nothing is sent or read after that; Node says it to nobody. Its
+   * streams would keep their places, and new ones get no answer, until it closes the connection. Nor does one that takes
+   * no bytes.
+   */
+  #isDead(now: number): boolean {
+    for (const stream of this.#open)
+      if (stream.closed && !this.#closing.has(stream)) this.#closing.set(stream, now)
+    for (const since of this.#closing.values()) return now - since > H2C_CLOSING_MS
+    return false
   }
 
   /**

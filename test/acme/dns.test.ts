@@ -37,6 +37,10 @@ describe('an update', () => {
     expect(verify(answer, key, now, mac)).toBe('ok')
     expect(readAnswer(answer, 0x1234)).toMatchObject({ code: 'NOERROR' })
     expect(readAnswer(answer, 0x1235)).toBeUndefined()
+    // Counts that would have the decoder follow every name that points at another.
+    const many = Buffer.from(answer)
+    many.writeUInt16BE(0x0300, 6)
+    expect(readAnswer(Buffer.concat([many, Buffer.alloc(0x0300 * 11)]), 0x1234)).toBeUndefined()
     expect(verify(answer, key, now + 302_000, mac)).toBe('badtime')
     expect(verify(answer, key, now, Buffer.alloc(mac.length))).toBe('unsigned')
     expect(verify(answer, { ...key, secret: Buffer.alloc(16) }, now, mac)).toBe('unsigned')

@@ -193,6 +193,12 @@ describe('a CA that answers', () => {
     expect(one.source.trouble).toBeUndefined()
   })
 
+  it('with profiles that a terminal would obey', async () => {
+    ca.instead = { directory: but({ meta: { profiles: { ['\u001b[2J'.padEnd(4_000, 'x')]: '' } } }) }
+    const trouble = await order({ settings: { profile: 'short' } }).trouble(/tried again at/)
+    expect(trouble).toMatch(/has no profile "short", but \\x1b\[2Jx{30,40}…: change profile/)
+  })
+
   it('with a certificate for other names, which is not served, and the old one is', async () => {
     const first = order()
     const old = await first.certificate()

@@ -1,7 +1,10 @@
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { Challenges } from '../../src/client/challenges.ts'
 import { type Bounds, type Origin, Serving } from '../../src/client/serving.ts'
 import { Tally } from '../../src/client/tally.ts'
+import { Targets } from '../../src/client/targets.ts'
 import type { CertificateSource } from '../../src/client/tls/certificate.ts'
 import { CHALLENGE_VISITORS, FINISHING_POLL_MS, HANDSHAKE_MS, TARGET_CONNECT_MS } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
@@ -139,6 +142,36 @@ describe('a client', () => {
     const visits = ['a', 'a', 'here'].map(visit)
     turn()
     expect(visits.map(({ id }) => codes.get(id))).toEqual([undefined, 'overloaded', undefined])
+  })
+
+  it('leaves some of them to other services, whatever one has', async () => {
+    const target = await world.target()
+    const { serving, visit, codes, turn } = pair({ sockets: 16 })
+    serving.services = new Map(['a', 'b'].map((name) => [name, service(name, target.port)]))
+    const many = Array.from({ length: 16 }, () => visit('a'))
+    const others = [visit('b'), visit('b'), visit('b')]
+    turn()
+    expect(many.filter(({ id }) => codes.get(id) === 'overloaded')).toHaveLength(2)
+    expect(others.map(({ id }) => codes.get(id))).toEqual([undefined, undefined, 'overloaded'])
+  })
+
+  it('makes no more connections for a service than it may have visitors, however many each asks for', async () => {
+    const target = await world.target()
+    const warned: string[] = []
+    const bounds = { sockets: 100, perService: 2, dialsPerSecond: 100, dialsBurst: 100 }
+    const targets = new Targets(bounds, (_service, text) => warned.push(text))
+    const [a, b] = [service('a', target.port), service('b', target.port)]
+    const dial = (of: typeof a): Socket | undefined => {
+      const socket = targets.dial(of)
+      if (socket !== undefined) world.later(() => Promise.resolve(socket.destroy()))
+      return socket
+    }
+    const first = dial(a)
+    expect([dial(a), dial(b), dial(a)].map((socket) => socket !== undefined)).toEqual([true, true, false])
+    expect(warned).toEqual(['service "a" is overloaded: 2 of 3 connections to targets'])
+    first?.destroy()
+    await once(first as Socket, 'close')
+    expect(dial(a)).toBeDefined()
   })
 
   it('counts streams whose header does not come, and resets them after a while', () => {

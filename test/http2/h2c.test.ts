@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import {
+  constants,
   createServer,
   type Http2Server,
   type IncomingHttpHeaders,
@@ -8,13 +9,19 @@ import {
   type Settings,
 } from 'node:http2'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { TargetSessions } from '../../src/http2/index.ts'
-import { H2_STREAM_WINDOW_BYTES, H2C_IDLE_MS, H2C_WAITING, TARGET_CONNECT_MS } from '../../src/limits.ts'
+import {
+  H2_STREAM_WINDOW_BYTES,
+  H2C_CLOSING_MS,
+  H2C_IDLE_MS,
+  H2C_WAITING,
+  TARGET_CONNECT_MS,
+} from '../../src/limits.ts'
 import { Moments } from '../client/moments.ts'
 import { later } from '../http/world.ts'
 import { pattern } from '../net/joined.ts'
-import { fields, frame, RawVisitor, Type } from './frames.ts'
+import { block, END_HEADERS, END_STREAM, fields, frame, RawVisitor, Type } from './frames.ts'
 import { ask, GET, got, World } from './world.ts'
 
 let world = new World()
@@ -356,4 +363,41 @@ describe('a target of HTTP/2', () => {
     expect(each.pool.size.waiting).toBe(0)
     expect(each.streams.all).toEqual([])
   })
+})
+
+test('a connection on which the target broke the protocol is given up, and another is made', async () => {
+  let connections = 0
+  let heard = Buffer.alloc(0)
+  const server = createTcpServer((socket) => {
+    connections += 1
+    const first = connections === 1
+    socket.on('data', (chunk: Buffer) => (heard = Buffer.concat([heard, chunk])))
+    world.opened.keep(socket)
+    socket.on('error', () => {})
+    socket.write(frame(Type.settings, 0, 0))
+    socket.once('data', () => {
+      socket.write(frame(Type.settings, 1, 0))
+      const answer = frame(Type.headers, END_HEADERS | END_STREAM, 1, block([[':status', '204']]))
+      // The one speaks of a stream that never was, and does not close what it has spoilt.
+      socket.write(first ? frame(Type.data, 0, 99, Buffer.from('x')) : answer)
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  world.keep(server)
+  const pool = world.h2c((server.address() as AddressInfo).port)
+  const visitor = await world.visitor()
+  const stream = visitor.request(GET)
+  stream.on('error', () => {})
+  const goaway = frame(Type.goaway, 0, 0).subarray(3)
+  await vi.waitFor(() => expect(heard.includes(goaway)).toBe(true))
+  expect(pool.size.streams).toBe(1)
+  stream.close(constants.NGHTTP2_CANCEL)
+  await world.site.ended.at(0)
+  const now = performance.now()
+  pool.sweep(now)
+  pool.sweep(now + H2C_CLOSING_MS + 1)
+  await vi.waitFor(() => expect(pool.size).toEqual({ sessions: 0, streams: 0, waiting: 0 }))
+  expect(await ask(visitor)).toMatchObject({ status: 204 })
+  expect(connections).toBe(2)
 })

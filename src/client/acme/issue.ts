@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { AcmeChallenge, AcmeSettings } from '../../config/index.ts'
 import { pinOf } from '../../identity/index.ts'
 import { ACME_PENDING_MS, ACME_RETRY_AFTER_MS_MAX } from '../../limits.ts'
+import { printable } from '../../protocol/index.ts'
 import type { State } from '../../state/index.ts'
 import { type Account, accountAt, forgetAccount } from './accounts.ts'
 import { AcmeError } from './acme-error.ts'
@@ -183,7 +184,8 @@ async function checkProfile({ ca, settings: { profile } }: IssueOptions): Promis
   const { meta = {} } = await ca.directory()
   const known = Object.keys(meta.profiles ?? {})
   if (known.includes(profile)) return
-  const has = known.length === 0 ? 'none at all' : known.slice(0, 8).join(', ')
+  const shown = known.slice(0, 8).map((name) => printable(name, 40))
+  const has = shown.length === 0 ? 'none at all' : shown.join(', ')
   throw new AcmeError(
     'misconfigured',
     `${ca.name} has no profile "${profile}", but ${has}: change profile under [acme]`,

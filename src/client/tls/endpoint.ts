@@ -53,14 +53,19 @@ export class TlsEndpoint {
   #timer: NodeJS.Timeout
   readonly #context: string
 
-  /** `failed`: a handshake that came to nothing, with OpenSSL's or Node's code. */
-  constructor(name: string, alpn: readonly string[], failed: (code: string) => void) {
+  /** `failed`: a handshake that came to nothing, with OpenSSL's or Node's code. One may take `handshakeMs`. */
+  constructor(
+    name: string,
+    alpn: readonly string[],
+    failed: (code: string) => void,
+    handshakeMs = HANDSHAKE_MS,
+  ) {
     this.#context = createHash('sha256').update(name).digest('hex').slice(0, 32)
     this.#server = createServer({
       ...RULES,
       ALPNProtocols: [...alpn],
       allowHalfOpen: true,
-      handshakeTimeout: HANDSHAKE_MS,
+      handshakeTimeout: handshakeMs,
       sessionIdContext: this.#context,
       sessionTimeout: TICKET_SECONDS,
       ticketKeys: randomBytes(48),

@@ -185,6 +185,14 @@ export class TlsService implements DecryptedService {
     this.#surroundings.warn(name, `target ${target.text} of service "${name}" fails: ${message}`)
   }
 
+  threw(error: unknown): void {
+    const { name } = this.#settings
+    this.#surroundings.warn(
+      `throws of ${name}`,
+      `service "${name}" threw at a visitor: ${error instanceof Error ? error.message : String(error)}`,
+    )
+  }
+
   // ── Certificates ──────────────────────────────────────────────────────────────────────────────────────
 
   #onCertificate(): void {
@@ -318,7 +326,13 @@ class TlsGuest implements Guest {
     const { hello, info } = this.#arrival
     const { serve } = this.#service.settings
     if (serve !== undefined) {
-      serve(socket, info)
+      // Whoever serves in this process may fail at one visitor, and all others are here too.
+      try {
+        serve(socket, info)
+      } catch (error) {
+        this.#service.threw(error)
+        socket.resetAndDestroy()
+      }
       return
     }
     const visitor: VisitorOfTls = {

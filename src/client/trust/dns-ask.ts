@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { connect, isIPv6 } from 'node:net'
 import { TunnelError } from '../../errors.ts'
-import { DNS_ANSWER_MS } from '../../limits.ts'
+import { DNS_ANSWER_MS, DNS_UDP_BYTES } from '../../limits.ts'
 import { answerIn, type DnsAnswer, type Question, questionMessage } from './dns-message.ts'
 
 /** Where a name server listens; the host is an IP address. */
@@ -69,8 +69,9 @@ const overUdp: Transport = ({ host, port }, message, heard) => {
     if (open) heard.failed(error.code ?? error.message)
   }
   socket.on('error', failed)
+  // Longer than we said we take: 64 KiB of names that point at names take 0.2 s to read, and hundreds may come.
   socket.on('message', (bytes) => {
-    if (open) heard.message(bytes)
+    if (open && bytes.length <= DNS_UDP_BYTES) heard.message(bytes)
   })
   socket.connect(port, host, () => {
     if (open) socket.send(message, (error) => (error === null ? undefined : failed(error)))

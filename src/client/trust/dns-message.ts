@@ -57,8 +57,12 @@ export function questionMessage(id: number, { name, type }: Question, recursive:
 
 /** The answer in a message; undefined for one that does not answer this very question, or that cannot be read. */
 export function answerIn(message: Buffer, id: number, asked: Question): DnsAnswer | undefined {
-  // Before the decoder makes lists of the counts that a stranger wrote.
-  if (message.length < 12 || [4, 6, 8, 10].some((at) => message.readUInt16BE(at) > DNS_RECORDS))
+  // Before the decoder makes lists of the counts that a stranger wrote, and follows the pointers in its names.
+  if (
+    message.length < 12 ||
+    message.readUInt16BE(0) !== id ||
+    [4, 6, 8, 10].some((at) => message.readUInt16BE(at) > DNS_RECORDS)
+  )
     return undefined
   try {
     const packet = decode(message)

@@ -74,9 +74,11 @@ async function probeOne(
       localAddress,
     })
     const arrived = nonces?.take(nonce)
-    // A line that broke is no news, and no alarm.
-    if (sight.verdict === 'none' && tries < SELF_PROBE_TRIES && signal?.aborted !== true) continue
     const ownLeaf = sight.leaf === undefined ? undefined : known?.has(sight.leaf)
+    // A line that broke is no news, and no alarm. A key that is not known for ours is: who shows it has read the probe, and
+    // would let the next one pass.
+    const broke = sight.verdict === 'none' && (sight.leaf === undefined || ownLeaf === true)
+    if (broke && tries < SELF_PROBE_TRIES && signal?.aborted !== true) continue
     return judgeProbe(host, sight, { ownLeaf, arrived, wantsTrust })
   }
 }

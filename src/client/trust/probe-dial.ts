@@ -34,13 +34,12 @@ export async function probeOnce(dial: ProbeDial): Promise<ProbeSight> {
   const where = { address: `${isIPv6(address) ? `[${address}]` : address}:${port}`, via: via?.text }
   const sockets: Socket[] = []
   try {
-    const { tls, leaf, untrusted } = await within(dial, sockets, async () =>
+    const { tls, leaf, exporter, untrusted } = await within(dial, sockets, async () =>
       secured(dial, await reached(dial, sockets), sockets),
     )
     const sight = { ...where, leaf, untrusted }
     const body = await within(dial, sockets, () => asked(tls, dial)).catch(() => undefined)
     if (body === undefined) return { ...sight, verdict: 'none' }
-    const exporter = tls.exportKeyingMaterial(PROBE_EXPORTER_BYTES, PROBE_EXPORTER_LABEL, Buffer.alloc(0))
     return { ...sight, ...checkProof(body, { nonce, host, exporter, leaf }, accepted) }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
@@ -71,7 +70,7 @@ function secured(
   { host, ca }: ProbeDial,
   socket: Socket,
   sockets: Socket[],
-): Promise<{ tls: TLSSocket; leaf: Pin; untrusted: string | undefined }> {
+): Promise<{ tls: TLSSocket; leaf: Pin; exporter: Buffer; untrusted: string | undefined }> {
   return new Promise((resolve, reject) => {
     const tls = connectTls({
       socket,
@@ -96,6 +95,8 @@ function secured(
         resolve({
           tls,
           leaf: pinOf(certificate.publicKey),
+          // Now: whoever answers could end the session with its answer, and what was seen of it with the session.
+          exporter: tls.exportKeyingMaterial(PROBE_EXPORTER_BYTES, PROBE_EXPORTER_LABEL, Buffer.alloc(0)),
           untrusted: tls.authorized ? undefined : why instanceof Error ? why.message : String(why),
         })
       } catch (error) {

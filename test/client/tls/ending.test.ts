@@ -271,6 +271,25 @@ describe('a visitor whose TLS ends in the client', () => {
     expect(await browser.ask('hello', 'got hello')).toBe('got hello')
   })
 
+  test('is reset where whoever serves in this process throws at it, and others are served', async () => {
+    let visits = 0
+    await world.offer([
+      secure('web', [HOST], '127.0.0.1:1', {
+        serve: (connection) => {
+          visits += 1
+          if (visits === 1) throw new Error('not this one')
+          connection.end('here')
+        },
+      }),
+    ])
+    const first = world.dialTls(HOST)
+    await until(() => first.closed)
+    const second = await world.visitor(HOST)
+    await until(() => second.over !== undefined)
+    expect(second.text).toBe('here')
+    expect(world.lines.all.map(({ msg }) => msg)).toContain('service "web" threw at a visitor: not this one')
+  })
+
   test('is drained with the client: its next answer closes', async () => {
     const held: (() => void)[] = []
     const web = await world.web((request, response) => {

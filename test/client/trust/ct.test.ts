@@ -35,6 +35,12 @@ function check(rest: Partial<CtQuestion> = {}): Promise<Finding> {
   })
 }
 
+/** One certificate, whose names these are and an empty one. */
+function namesOf(names: string): string {
+  const rest = `"pubkey_sha256":"${'0'.repeat(64)}","not_before":"","not_after":""`
+  return `[{"id":"1","dns_names":[${names}""],${rest}}]`
+}
+
 describe('certificate transparency', () => {
   it('that shows no key but ours is ok', async () => {
     expect(await check()).toMatchObject({
@@ -128,6 +134,8 @@ describe('certificate transparency', () => {
     ['a redirect', 302, '', /status 302/],
     ['what is not JSON', 200, '<html>', /cannot be read: it is not JSON/],
     ['another JSON', 200, '{"id":1}', /cannot be read/],
+    ['a list of nothing much', 200, `[${'{},'.repeat(100_000)}{}]`, /cannot be read: "0\.id"/],
+    ['no names, many times', 200, namesOf('0,'.repeat(200_000)), /cannot be read: "0\.dns_names"/],
     [
       'a hash that is none',
       200,

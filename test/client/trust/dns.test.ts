@@ -17,6 +17,10 @@ function dns(): Dns {
   return new Dns({ nameservers: [server.at] })
 }
 
+function addresses(count: number): string[] {
+  return Array.from({ length: count }, (_, n) => `203.0.113.${n}`)
+}
+
 describe('a question to a name server', () => {
   it('is answered over UDP, and over TCP where the answer does not fit', async () => {
     server.zone('example.com', { 'app.example.com': a('app.example.com', '203.0.113.7') })
@@ -39,6 +43,14 @@ describe('a question to a name server', () => {
       await ask(server.at, { name: 'example.com', type: 'NS' }, { recursive: false })
     }
     expect(ids.size).toBeGreaterThan(12)
+  })
+
+  it('takes nothing over UDP that is longer than it says it takes', async () => {
+    server.zone('example.com', { 'example.com': a('example.com', ...addresses(100)) })
+    const asked = { name: 'example.com', type: 'A' as const }
+    await expect(ask(server.at, asked, { recursive: false })).rejects.toMatchObject({ code: 'timeout' })
+    server.truncates = true
+    expect((await ask(server.at, asked, { recursive: false })).records).toHaveLength(100)
   })
 
   it('takes no answer for one that is to another question, has another id, or cannot be read', () => {

@@ -40,17 +40,26 @@ export async function honestGateway(to: number, address = '127.0.0.1'): Promise<
 /**
  * Ends TLS itself, with a certificate of its own. `relays`: asks the terminator over another TLS session and passes
  * requests and answers on, as one that wants to read without being noticed. `spares`: the address whose connections it does
- * not touch.
+ * not touch. `once`: it touches one. `says`: what it answers, and ends.
  */
 export async function hostileGateway(
   to: number,
   { key, cert }: Issued,
   {
     relays = false,
+    once = false,
+    says,
     spares,
     host = '',
     at = { port: 0, address: '127.0.0.1' },
-  }: { relays?: boolean; spares?: string; host?: string; at?: { port: number; address: string } } = {},
+  }: {
+    relays?: boolean
+    once?: boolean
+    says?: string
+    spares?: string
+    host?: string
+    at?: { port: number; address: string }
+  } = {},
 ): Promise<Listening & { intercepted: string[] }> {
   const intercepted: string[] = []
   const sockets = new Set<Socket>()
@@ -64,11 +73,14 @@ export async function hostileGateway(
         ALPNProtocols: ['http/1.1'],
       })
       joined(socket, on, sockets)
+    } else if (says !== undefined) {
+      socket.on('error', () => undefined)
+      socket.once('data', () => socket.end(says))
     } else serveHttp(socket, () => ({ status: 404, type: 'text/plain', body: 'not here' }))
   })
   inside.on('tlsClientError', () => undefined)
   const server = createServer((socket) => {
-    if (socket.remoteAddress === spares) passOn(socket, to, sockets)
+    if (socket.remoteAddress === spares || (once && intercepted.length > 0)) passOn(socket, to, sockets)
     else {
       intercepted.push(socket.remoteAddress ?? '')
       sockets.add(socket)

@@ -226,6 +226,22 @@ describe('a hostile gateway', () => {
     },
   )
 
+  it.each([
+    ['touches nothing after it has read a probe', { once: true }],
+    ['ends the session with an answer of no length', { says: 'HTTP/1.1 200 OK\r\n\r\nhome' }],
+  ])('that %s is caught', async (_what, how) => {
+    const home = kept(await terminator(identity, ours))
+    const gateway = kept(await hostileGateway(home.port, theirs, how))
+    expect(await one(gateway.port, { nonces: home.nonces })).toMatchObject({
+      alarm: true,
+      text: expect.stringMatching(/^foreign leaf: /),
+    })
+    expect(gateway.intercepted).toHaveLength(1)
+    // By one who does not know which keys are ours, too.
+    const other = kept(await hostileGateway(home.port, theirs, how))
+    expect(await one(other.port, { known: undefined })).toMatchObject({ alarm: true })
+  })
+
   it('that relays what it reads is caught: our terminator shows another certificate', async () => {
     const home = kept(await terminator(identity, ours))
     const { port } = kept(await hostileGateway(home.port, theirs, { relays: true, host: HOST }))
