@@ -40,6 +40,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
   requests = 0
 
   readonly #outlet: Outlet
+  readonly #secure: boolean
   readonly #reader = new HeadReader()
   /** Of the last request: most of a connection's ask the same host. */
   #last: { hostText: string; host: string } | undefined
@@ -69,6 +70,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
     this.socket = socket
     this.site = site
     this.#outlet = new Outlet(socket, this)
+    this.#secure = 'encrypted' in socket
     this.#since = performance.now()
     this.#movedAt = this.#since
     this.#idleMs = site.limits.headMs
@@ -194,7 +196,7 @@ export class HttpConnection implements ExchangeHost, OutletOwner, SweepMember {
         if (!before && reader.begun) this.#since = performance.now()
         return undefined
       }
-      const head = new RequestHead(bytes, reader.scanner, this.#last)
+      const head = new RequestHead(bytes, reader.scanner, this.#last, this.#secure)
       const { hostText, host } = head
       // Not the head itself: its bytes are a view of a whole read, which an idle connection would keep.
       if (hostText !== this.#last?.hostText) this.#last = { hostText, host }

@@ -50,8 +50,16 @@ export class RequestHead {
   /** Names that `Connection` nominates, lower case, besides those that are dropped anyway. */
   readonly nominated: readonly string[]
 
-  /** `scanner` has just found this head in `bytes`. `lastHost` spares the work for a host that is the same again. */
-  constructor(bytes: Uint8Array, scanner: HeadScanner, last?: { hostText: string; host: string }) {
+  /**
+   * `scanner` has just found this head in `bytes`. `last` spares the work for a host that is the same again; `secure`: it came
+   * inside TLS.
+   */
+  constructor(
+    bytes: Uint8Array,
+    scanner: HeadScanner,
+    last?: { hostText: string; host: string },
+    secure = false,
+  ) {
     this.bytes = bytes
     const { lineStart, lineEnd } = scanner
     const methodEnd = endOfMethod(bytes, lineStart, lineEnd)
@@ -124,7 +132,8 @@ export class RequestHead {
       this.host = host
     }
 
-    const pathStart = startOfPath(bytes, methodEnd + 1, targetEnd, this.method, this.hostText)
+    const about = { method: this.method, hostText: this.hostText, secure }
+    const pathStart = startOfPath(bytes, methodEnd + 1, targetEnd, about)
     this.targetStart = pathStart
     this.targetEnd = targetEnd
     this.absolute = pathStart > methodEnd + 1
@@ -244,8 +253,7 @@ function startOfPath(
   bytes: Uint8Array,
   start: number,
   end: number,
-  method: string,
-  hostText: string,
+  { method, hostText, secure }: { method: string; hostText: string; secure: boolean },
 ): number {
   const first = bytes[start]
   if (first === SLASH) return start
@@ -256,8 +264,12 @@ function startOfPath(
   const text = latin1(bytes, start, end)
   const [, scheme, authority = ''] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^/?]*)/.exec(text) ?? []
   if (scheme === undefined) throw bad('a request target that is neither a path nor a URL')
-  if (scheme.toLowerCase() === 'https') throw new HttpFault(421, 'an https URL on a connection without TLS')
-  if (scheme.toLowerCase() !== 'http') throw bad('a URL that is not http')
+  if (!/^https?$/i.test(scheme)) throw bad('a URL that is not http')
+  if (/s$/i.test(scheme) !== secure)
+    throw new HttpFault(
+      421,
+      `an ${scheme.toLowerCase()} URL on a connection ${secure ? 'with' : 'without'} TLS`,
+    )
   // Who routes by the one and who routes by the other must not differ.
   if (authority.toLowerCase() !== hostText.toLowerCase())
     throw bad('a URL whose host is not that of the Host field')

@@ -63,6 +63,18 @@ describe('a visitor whose TLS ends in the client', () => {
       expect(await browser.ask(get(host), 'here')).toMatch(/^HTTP\/1\.1 200 /)
   })
 
+  test('may ask by a whole URL, of https', async () => {
+    const web = await world.web((request, response) =>
+      response.end(`${request.url} of ${request.headers.host}`),
+    )
+    await world.offer([secure('web', [HOST], web.port)])
+    const browser = await world.visitor(HOST)
+    expect(await browser.ask(get(HOST).replace(' / ', ` https://${HOST}/a?b `), '/a?b of')).toContain(HOST)
+    expect(await browser.ask(get(HOST).replace(' / ', ` http://${HOST}/a?b `), '</small>')).toMatch(
+      /^HTTP\/1\.1 421 /,
+    )
+  })
+
   test('resumes in its own service and in no other', async () => {
     const web = await world.web((_request, response) => response.end('here'))
     await world.offer([
