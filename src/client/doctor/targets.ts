@@ -1,3 +1,4 @@
+import { TunnelError } from '../../errors.ts'
 import { DOCTOR_ANSWER_MS } from '../../limits.ts'
 import { readyEvent } from '../../net/index.ts'
 import { printable } from '../../protocol/index.ts'
@@ -49,6 +50,8 @@ function unreached(service: ClientService, signal: AbortSignal): Promise<string 
     const timer = setTimeout(() => done(`no answer within ${DOCTOR_ANSWER_MS / 1000} s`), DOCTOR_ANSWER_MS)
     signal.addEventListener('abort', aborted, { once: true })
     socket.once(readyEvent(socket), () => done(undefined))
-    socket.on('error', (error: NodeJS.ErrnoException) => done(error.code ?? error.message))
+    socket.on('error', (error: NodeJS.ErrnoException) =>
+      done(error instanceof TunnelError ? error.message : (error.code ?? error.message)),
+    )
   })
 }
