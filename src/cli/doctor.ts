@@ -54,7 +54,7 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   const file = await fileOf(config)
   const state = await stateOf(globals, { create: false })
   const [
-    { examine, NO_GATEWAY, GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW },
+    { examine, servicesTold, NO_GATEWAY, GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW },
     { identityIn, instanceId },
     { joinedGateways },
   ] = await Promise.all([
@@ -65,6 +65,9 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   const joined = await joinedGateways(state)
   const named = file !== undefined && file.file.gateways.length > 0
   const gateways = named ? await gatewaysOf(file.file, state, file.path) : joined
+  const running = await runningOn(state)
+  const inFile = file?.file.services ?? []
+  const told = servicesTold(running).filter(({ name }) => inFile.every((service) => service.name !== name))
   const look = async (): Promise<DoctorFinding[]> =>
     examine({
       state,
@@ -75,9 +78,10 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
         process: randomBytes(16).toString('hex'),
       },
       gateways,
-      services: file?.file.services ?? [],
+      services: [...inFile, ...told],
+      told: new Set(told.map(({ name }) => name)),
       trust: await trustOf(file?.file, state),
-      running: await runningOn(state),
+      running,
       signal: new AbortController().signal,
     })
   // A machine that has joined nothing may have no key yet, and gets none by being looked at.
@@ -93,7 +97,7 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
     answer.line(JSON.stringify(said))
   } else {
     for (const line of findings.flatMap(findingLines)) answer.line(line)
-    if (file === undefined) answer.line(`      no ${USUAL_FILE} here: services were not looked at (-c FILE)`)
+    if (file === undefined) answer.line(`      ${withoutFile(told.length)}`)
     for (const line of knowledgeLines(GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW)) answer.line(line)
   }
   if (bad.length > 0) throw unwell(bad, findings.length)
@@ -169,6 +173,13 @@ async function runningOn(state: State): Promise<ClientStatus[]> {
   const asked = state.sockets('client-').map((path) => callLocal(path, { command: 'status' }))
   const answered = await Promise.allSettled(asked)
   return answered.flatMap((result) => (result.status === 'fulfilled' ? [result.value as ClientStatus] : []))
+}
+
+/** What was looked at where no file has services. */
+export function withoutFile(services: number): string {
+  return services === 0
+    ? `no ${USUAL_FILE} here, and no client runs that offers anything: no service was looked at (-c FILE)`
+    : `no ${USUAL_FILE} here: these are the services of the clients that run (-c FILE for those of a file)`
 }
 
 /** For a person: the level, what was looked at, what it came to, and what to do. */

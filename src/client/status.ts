@@ -27,9 +27,13 @@ export interface ClientStatus {
     gateway: string
     name: string
     type: string
+    /** As configured; absent for a service without any. */
+    hosts?: string[]
     /** Empty while the gateway has not answered, or refused. */
     urls: string[]
     target: string
+    /** The key that it must show, where that is configured. */
+    targetKey?: Pin
     /** What its target answers to the health path; absent for a service without one. */
     health?: 'up' | 'down'
     /** Of https: where TLS ends, and what of its certificate if that is here. */
@@ -63,7 +67,7 @@ export function statusOf(options: {
         .filter(({ name }) => connector.offers(name))
         .map((service) => {
           const { gateway } = connector
-          const { name, type } = service
+          const { name, type, hosts, targetKey } = service
           const outcome = outcomes.of(connector, name)
           const error = outcome?.error
           const urls = outcome?.urls ?? []
@@ -72,8 +76,10 @@ export function statusOf(options: {
             gateway,
             name,
             type,
+            ...(hosts.length === 0 ? {} : { hosts }),
             urls,
             target: targetText(service),
+            ...(targetKey === undefined ? {} : { targetKey }),
             ...(health === undefined ? {} : { health }),
             ...tlsStatus(service, serving),
             ...(error === undefined ? {} : { error }),

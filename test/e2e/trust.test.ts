@@ -182,8 +182,8 @@ describe('doctor', () => {
       expect.stringContaining('ok    gateway'),
       expect.stringContaining('ok    gateway'),
       expect.stringContaining('ok    clock'),
-      'warn  service web: no client that runs offers it',
-      expect.stringMatching(/^fail {2}target web: 127\.0\.0\.1:\d+ does not answer: ECONNREFUSED$/),
+      'fail  service web: no client that runs offers it',
+      expect.stringMatching(/^fail {2}target web: 127\.0\.0\.1:\d+ does not answer \(ECONNREFUSED\)$/),
       `warn  dns ${HOST}: leads to 127.0.0.77, and the gateway is dialled at 127.0.0.1`,
       expect.stringMatching(/^fail {2}certificate web: .*app\.key is not the key of the certificate/),
       expect.stringContaining(
@@ -195,7 +195,7 @@ describe('doctor', () => {
     ])
     expect(ended.out).toMatch(/^ {6}→ start it, or correct `target`$/m)
     expect(lastLine(ended.err)).toMatch(
-      /^blindgate: 3 of 12 checks are not well: start it, or correct `target`$/,
+      /^blindgate: 4 of 12 checks are not well: service web: start `blindgate up`$/,
     )
   })
 
@@ -273,16 +273,22 @@ nameservers = ["127.0.0.1:${names.port}"]
     ])
   })
 
-  it('looks at the gateway alone where there is no file', async () => {
+  it('looks at what runs where there is no file', async () => {
     const ended = await doctor([])
     expect(ended.code).toBe(0)
     expect(lines(ended)).toHaveLength(3)
-    expect(ended.out).toContain('no blindgate.toml here: services were not looked at')
-    // What runs says of itself.
-    await serving()
-    expect(lines(await doctor([])).slice(3)).toEqual([
-      `ok    service web: is offered at https://${HOST}:${tls}`,
+    expect(ended.out).toContain('no client runs that offers anything: no service was looked at (-c FILE)')
+    const quick = world.start('home', ['http', String(targetPort())])
+    const [, url = ''] = await heard(quick, 'out', /^(http:\S+) → /m)
+    const running = await doctor([])
+    expect(lines(running).slice(3)).toEqual([
+      `ok    service http-${targetPort()}: is offered at ${url}`,
+      `ok    target http-${targetPort()}: 127.0.0.1:${targetPort()} takes connections`,
+      expect.stringMatching(/^ok {4}port 127\.0\.0\.1:\d+: \S+ takes connections$/),
     ])
+    expect(running.out).toContain('these are the services of the clients that run')
+    await new Promise((resolve) => target.close(resolve))
+    expect((await doctor([])).code).toBe(1)
   })
 
   it('says to join where no gateway was joined, and makes no key there', async () => {

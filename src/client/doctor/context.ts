@@ -13,6 +13,8 @@ export interface DoctorContext {
   introduction: Introduction
   gateways: readonly GatewayEntry[]
   services: readonly ClientService[]
+  /** Those of them that are known by what running clients say alone, by name: no file was named that has them. */
+  told: ReadonlySet<string>
   trust: ClientTrust
   /** Of the client processes that run on this state. */
   running: readonly ClientStatus[]

@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises'
+import { setMaxListeners } from 'node:events'
 import { isIP } from 'node:net'
 import type { TrustSettings } from '../../config/index.ts'
 import { TunnelError } from '../../errors.ts'
@@ -136,6 +137,8 @@ async function bounded(
   work: (signal: AbortSignal) => Promise<Finding[]>,
 ): Promise<Finding[]> {
   const abort = new AbortController()
+  // Each address and each way to it listens.
+  setMaxListeners(0, abort.signal)
   const stop = (): void => abort.abort()
   const timer = setTimeout(stop, TRUST_CHECK_MS)
   outer.addEventListener('abort', stop, { once: true })
