@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import type { ClientStatus, ClientTrust, DoctorFinding } from '../client/index.ts'
 import type { ClientFile } from '../config/index.ts'
-import { userError } from '../errors.ts'
+import { type TunnelError, userError } from '../errors.ts'
 import type { State } from '../state/index.ts'
 import { examples, type Globals, globalsOf, stateOf } from './globals.ts'
 import { answer } from './output.ts'
@@ -98,6 +98,7 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   } else {
     for (const line of findings.flatMap(findingLines)) answer.line(line)
     if (file === undefined) answer.line(`      ${withoutFile(told.length)}`)
+    for (const line of remarkLines(findings)) answer.line(line)
     for (const line of knowledgeLines(GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW)) answer.line(line)
   }
   if (bad.length > 0) throw unwell(bad, findings.length)
@@ -129,7 +130,10 @@ async function probeFromAnywhere(
   const findings = await probeFromHere({ ...place, expected, trust, signal: new AbortController().signal })
   if (globals.json === true) {
     answer.line(JSON.stringify({ ok: findings.every(({ level }) => level === 'ok'), findings }))
-  } else for (const line of findings.flatMap(findingLines)) answer.line(line)
+  } else {
+    for (const line of findings.flatMap(findingLines)) answer.line(line)
+    for (const line of remarkLines(findings)) answer.line(line)
+  }
   // Here nothing else was asked for: what could not be seen is no success.
   const bad = findings.filter(({ level }) => level !== 'ok')
   if (bad.length > 0) throw unwell(bad, findings.length)
@@ -146,7 +150,11 @@ function placeOf(text: string): { host: string; port: number } {
     username !== '' ||
     /[[:*]|^[0-9.]+$/.test(hostname)
   ) {
-    throw userError('usage', `${JSON.stringify(text)} is not a host of https: write https://app.example.com`)
+    const address = /^[0-9.]+$|^\[/.test(hostname)
+    const why = address
+      ? 'has an address for a host, and a certificate is for a name'
+      : 'is not a host of https'
+    throw userError('usage', `${JSON.stringify(text)} ${why}: write https://app.example.com`)
   }
   return { host: hostname, port: port === '' || port === undefined ? 443 : Number(port) }
 }
@@ -199,6 +207,12 @@ export function findingLines({
   ]
 }
 
+/** What holds of many findings, once. */
+export function remarkLines(findings: readonly DoctorFinding[]): string[] {
+  const remarks = [...new Set(findings.flatMap(({ remarks = [] }) => remarks))]
+  return remarks.length === 0 ? [] : ['', 'To keep in mind:', ...remarks.map((line) => `  - ${line}`)]
+}
+
 function knowledgeLines(knows: readonly string[], doesNot: readonly string[]): string[] {
   return [
     '',
@@ -209,12 +223,17 @@ function knowledgeLines(knows: readonly string[], doesNot: readonly string[]): s
   ]
 }
 
-function unwell(bad: readonly DoctorFinding[], all: number): Error {
-  const alarms = bad.filter(({ alarm }) => alarm === true).length
-  const [first] = bad
-  const said = alarms > 0 ? `, ${alarms} of them ${alarms === 1 ? 'is an alarm' : 'are alarms'}` : ''
+/** The last line, which may be all that somebody reads: an alarm is named before what else is wrong. */
+export function unwell(bad: readonly DoctorFinding[], all: number): TunnelError {
+  const alarms = bad.filter(({ alarm }) => alarm === true)
+  const [first] = [...alarms, ...bad]
+  const said =
+    alarms.length > 0
+      ? `, ${alarms.length} of them ${alarms.length === 1 ? 'is an alarm' : 'are alarms'}`
+      : ''
+  const named = first === undefined ? '' : `: ${first.check} ${first.about} (${first.advice ?? first.text})`
   return userError(
     'not_well',
-    `${bad.length} of ${all} checks ${bad.length === 1 ? 'is' : 'are'} not well${said}: ${first?.advice ?? 'see the lines above'}`,
+    `${bad.length} of ${all} checks ${bad.length === 1 ? 'is' : 'are'} not well${said}${named}`,
   )
 }

@@ -138,7 +138,7 @@ describe('doctor', () => {
         `ok    caa ${HOST}: the CAA records of ${HOST} deny certificates to every account but https://ca.example/1`,
         `warn  dnssec ${HOST}: DNSSEC does not sign zone example.com`,
         `ok    ct ${HOST}: certificate transparency shows no key but ours (certificates that are valid now: 1)`,
-        `ok    probe ${HOST}: ok: the TLS session with 127.0.0.1:${tls} ends in our terminator`,
+        `ok    probe ${HOST}: the TLS session with 127.0.0.1:${tls} ends in our terminator`,
       ],
     })
     expect(ended.out).toContain(
@@ -190,12 +190,12 @@ describe('doctor', () => {
         `warn  caa ${HOST}: there is no CAA record: any authority may issue a certificate`,
       ),
       expect.stringContaining('warn  dnssec'),
-      expect.stringMatching(/^warn {2}ct .*could not be asked: localhost:\d+: status 500$/),
-      `fail  probe ${HOST}: unreachable: 127.0.0.77:443: ECONNREFUSED`,
+      expect.stringMatching(/^warn {2}ct .*could not be asked: localhost:\d+ \(status 500\)$/),
+      `fail  probe ${HOST}: unreachable at 127.0.0.77:443 (ECONNREFUSED)`,
     ])
     expect(ended.out).toMatch(/^ {6}→ start it, or correct `target`$/m)
     expect(lastLine(ended.err)).toMatch(
-      /^blindgate: 4 of 12 checks are not well: service web: start `blindgate up`$/,
+      /^blindgate: 4 of 12 checks are not well: service web \(start `blindgate up`\)$/,
     )
   })
 
@@ -271,6 +271,12 @@ nameservers = ["127.0.0.1:${names.port}"]
       ),
       expect.stringMatching(/^fail {2}gateway 127\.0\.0\.1:1: cannot reach 127\.0\.0\.1:1/),
     ])
+    // Not to join comes before how to.
+    const warning = "(somebody else may answer in the gateway's place, so do not join; compare the key"
+    expect(lastLine(ended.err)).toContain(warning)
+    expect(ended.out).toMatch(
+      /^ {6}→ somebody else may answer .*only if they are the same run `blindgate join --replace`/m,
+    )
   })
 
   it('looks at what runs where there is no file', async () => {
@@ -323,7 +329,7 @@ nameservers = ["127.0.0.1:${names.port}"]
     const seen = await probe(pin)
     expect({ code: seen.code, lines: lines(seen) }).toEqual({
       code: 0,
-      lines: [`ok    probe ${HOST}: ok: the TLS session with 127.0.0.1:${tls} ends in our terminator`],
+      lines: [`ok    probe ${HOST}: the TLS session with 127.0.0.1:${tls} ends in our terminator`],
     })
     expect(seen.out).toContain(
       'a probe proves that this one connection was not intercepted, and nothing of others',
@@ -401,7 +407,7 @@ describe('a naive hostile gateway, which ends TLS itself', () => {
     const [finding] = await alarm
     expect(finding).toMatchObject({ check: 'probe', about: HOST, level: 'fail', alarm: true })
     expect(finding.text).toMatch(
-      /^foreign leaf: 127\.0\.0\.9:\d+: the certificate's key \S+ is not ours, and the nonce never arrived here$/,
+      /^foreign leaf at 127\.0\.0\.9:\d+: the certificate's key \S+ is not ours, and the nonce never arrived here$/,
     )
     expect(finding.text).toContain(theirs.pin)
     const line = log
@@ -457,11 +463,11 @@ describe('a hostile gateway that spares the address of the tunnel', () => {
     expect(ended.code).toBe(1)
     expect(lines(ended)).toEqual([
       expect.stringMatching(
-        /^fail {2}ALARM probe app\.example\.com: nonce never arrived: 127\.0\.0\.9:\d+: nobody with our key answered there/,
+        /^fail {2}ALARM probe app\.example\.com: nonce never arrived at 127\.0\.0\.9:\d+: nobody with our key answered there/,
       ),
     ])
     expect(lastLine(ended.err)).toMatch(
-      /^blindgate: 1 of 1 checks is not well, 1 of them is an alarm: take it for intercepted: /,
+      /^blindgate: 1 of 1 checks is not well, 1 of them is an alarm: probe app\.example\.com \(take it for intercepted: /,
     )
   })
 

@@ -24,6 +24,8 @@ export interface ProbeQuestion {
   known?: KnownKeys | undefined
   /** Of the terminators in this process; undefined: there are none. */
   nonces?: ProbeNonces | undefined
+  /** Addresses where the gateways are reached; none: not known here. */
+  gateways?: readonly string[] | undefined
   /** Visitors are to believe the certificate: false for self-signed ones. */
   wantsTrust: boolean
   /** Whether visitors can come to an address. */
@@ -59,6 +61,8 @@ async function probeOne(
 ): Promise<Finding> {
   const { host, name, address, port, proxy, accepted, known, nonces, wantsTrust, ca, signal, localAddress } =
     question
+  const { gateways = [] } = question
+  const atGateway = gateways.length === 0 ? undefined : gateways.includes(address)
   for (let tries = 1; ; tries++) {
     const nonce = randomBytes(16).toString('hex')
     nonces?.expect(nonce)
@@ -77,7 +81,7 @@ async function probeOne(
     // A line that broke is no news, and no alarm.
     if (sight.verdict === 'none' && tries < SELF_PROBE_TRIES && signal?.aborted !== true) continue
     const ownLeaf = sight.leaf === undefined ? undefined : known?.has(sight.leaf)
-    return judgeProbe(host, sight, { ownLeaf, arrived, wantsTrust })
+    return judgeProbe(host, sight, { ownLeaf, arrived, wantsTrust, atGateway })
   }
 }
 
