@@ -417,7 +417,7 @@ describe('a naive hostile gateway, which ends TLS itself', () => {
     expect(client.status().errors['trust_alarm']).toBe(1)
     expect(client.status().trust?.alarms.map(({ finding }) => finding.text)).toEqual([finding.text])
     const status = await world.done('home', ['status'])
-    expect(status).toMatch(/^ {2}ALARM probe app\.example\.com: foreign leaf: .* \(last seen 20\S+\)$/m)
+    expect(status).toMatch(/^ {2}ALARM probe app\.example\.com: foreign leaf at .* \(last seen 20\S+\)$/m)
     const json = JSON.parse(await world.done('home', ['status', '--json'])) as {
       trust: { alarms: unknown[] }
     }
