@@ -51,8 +51,9 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   if (expect !== undefined) {
     throw userError('usage', '--expect is what --probe must find: add --probe https://HOST')
   }
-  const file = await fileOf(config)
   const state = await stateOf(globals, { create: false })
+  const running = await runningOn(state)
+  const file = (await fileOf(config)) ?? (await fileOfRunning(running))
   const [
     { examine, servicesTold, NO_GATEWAY, GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW },
     { identityIn, instanceId },
@@ -65,9 +66,9 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   const joined = await joinedGateways(state)
   const named = file !== undefined && file.file.gateways.length > 0
   const gateways = named ? await gatewaysOf(file.file, state, file.path) : joined
-  const running = await runningOn(state)
   const inFile = file?.file.services ?? []
   const told = servicesTold(running).filter(({ name }) => inFile.every((service) => service.name !== name))
+  const usual = file === undefined && running.every(({ file }) => file === undefined)
   const look = async (): Promise<DoctorFinding[]> =>
     examine({
       state,
@@ -79,7 +80,8 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
       },
       gateways,
       services: [...inFile, ...told],
-      told: new Set(told.map(({ name }) => name)),
+      // A quick command has the usual settings, and so has what is asked here without a file.
+      told: new Set(usual ? [] : told.map(({ name }) => name)),
       trust: await trustOf(file?.file, state),
       running,
       signal: new AbortController().signal,
@@ -98,6 +100,10 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   } else {
     for (const line of findings.flatMap(findingLines)) answer.line(line)
     if (file === undefined) answer.line(`      ${withoutFile(told.length)}`)
+    else if (config === undefined && file.path !== USUAL_FILE)
+      answer.line(
+        `      no ${USUAL_FILE} here: looked at ${file.path}, which a client that runs has (-c FILE)`,
+      )
     for (const line of remarkLines(findings)) answer.line(line)
     for (const line of knowledgeLines(GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW)) answer.line(line)
   }
@@ -181,6 +187,12 @@ async function runningOn(state: State): Promise<ClientStatus[]> {
   const asked = state.sockets('client-').map((path) => callLocal(path, { command: 'status' }))
   const answered = await Promise.allSettled(asked)
   return answered.flatMap((result) => (result.status === 'fulfilled' ? [result.value as ClientStatus] : []))
+}
+
+/** The file of the clients that run, where that is one: what it has in it now is what they have, or will have. */
+async function fileOfRunning(running: readonly ClientStatus[]): Promise<Awaited<ReturnType<typeof fileOf>>> {
+  const [path, ...others] = new Set(running.flatMap(({ file = [] }) => file))
+  return path === undefined || others.length > 0 || !existsSync(path) ? undefined : fileOf(path)
 }
 
 /** What was looked at where no file has services. */

@@ -57,7 +57,7 @@ function wrongTarget(socket: TLSSocket, key: Dialled['targetKey']): TunnelError 
   if (socket.authorized && shown !== undefined) return undefined
   // Node gives the code of an error here, and types it as an error.
   const why = socket.authorizationError as unknown
-  const code = printable(why instanceof Error ? why.message : String(why ?? 'none'))
+  const code = printable(why instanceof Error ? why.message : String(why))
   return notTheTarget(
     `its certificate is not believed (${code})${shown === undefined ? '' : `: if ${shown} is its key, write target_key = "${shown}"`}`,
   )

@@ -10,6 +10,8 @@ import type { TrustReport } from './trust/index.ts'
 /** What `blindgate status` shows of one client process. All text is safe to print; times are ISO 8601. */
 export interface ClientStatus {
   side: 'client'
+  /** What its settings stand in; absent for a quick command, and in the SDK. */
+  file?: string
   gateways: {
     address: string
     pin: Pin
@@ -50,6 +52,7 @@ export interface ClientStatus {
 }
 
 export function statusOf(options: {
+  file: string | undefined
   connectors: readonly Connector[]
   services: ReadonlyMap<string, ClientService>
   outcomes: Outcomes
@@ -58,9 +61,10 @@ export function statusOf(options: {
   errors: Record<string, number>
   trust: TrustReport | undefined
 }): ClientStatus {
-  const { connectors, services, outcomes, serving, prober, errors, trust } = options
+  const { file, connectors, services, outcomes, serving, prober, errors, trust } = options
   return {
     side: 'client',
+    ...(file === undefined ? {} : { file }),
     gateways: connectors.map(gatewayStatus),
     routes: connectors.flatMap((connector) =>
       [...services.values()]

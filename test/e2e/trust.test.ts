@@ -293,6 +293,18 @@ nameservers = ["127.0.0.1:${names.port}"]
       expect.stringMatching(/^ok {4}port 127\.0\.0\.1:\d+: \S+ takes connections$/),
     ])
     expect(running.out).toContain('these are the services of the clients that run')
+    // One that has a file says which: that is looked at, with all that it says of trust.
+    await serving()
+    const both = await doctor([])
+    expect(both.out).toContain(`looked at ${world.path('home.toml')}, which a client that runs has`)
+    expect(lines(both)).toEqual(
+      expect.arrayContaining([
+        `ok    service web: is offered at https://${HOST}:${tls}`,
+        `ok    service http-${targetPort()}: is offered at ${url}`,
+        `ok    dns ${HOST}: leads to the gateway, 127.0.0.1`,
+        expect.stringMatching(/^ok {4}certificate web: good until /),
+      ]),
+    )
     await new Promise((resolve) => target.close(resolve))
     expect((await doctor([])).code).toBe(1)
   })

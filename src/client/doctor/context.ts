@@ -13,7 +13,7 @@ export interface DoctorContext {
   introduction: Introduction
   gateways: readonly GatewayEntry[]
   services: readonly ClientService[]
-  /** Those of them that are known by what running clients say alone, by name: no file was named that has them. */
+  /** The names of those that are not run by `trust`: by which settings they are to be judged only the client that runs knows. */
   told: ReadonlySet<string>
   trust: ClientTrust
   /** Of the client processes that run on this state. */

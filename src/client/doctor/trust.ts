@@ -46,8 +46,7 @@ export async function trustFindings(context: DoctorContext): Promise<Finding[]> 
 }
 
 /**
- * Of services that no file here has, the running client knows by which settings they are to be judged: what its last checks
- * came to. Its alarms are told by themselves.
+ * What the last checks of the running client came to, for services that are not to be judged by the settings here. Its alarms are told by themselves.
  */
 export function toldFindings({ services, told, running }: DoctorContext): Finding[] {
   const found = running.flatMap(({ trust }) => trust?.findings ?? [])

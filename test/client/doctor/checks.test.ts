@@ -9,6 +9,7 @@ import { certificateChecks } from '../../../src/client/doctor/certificates.ts'
 import { clockChecks } from '../../../src/client/doctor/clock.ts'
 import type { DoctorContext } from '../../../src/client/doctor/context.ts'
 import { dnsChecks } from '../../../src/client/doctor/dns.ts'
+import { examine } from '../../../src/client/doctor/index.ts'
 import { portChecks } from '../../../src/client/doctor/ports.ts'
 import { runningChecks } from '../../../src/client/doctor/running.ts'
 import { targetChecks } from '../../../src/client/doctor/targets.ts'
@@ -331,6 +332,24 @@ describe('services without a file', () => {
     expect(toldFindings(context(services, { running: silent, told: new Set(['web']) }))).toMatchObject([
       { level: 'warn', about: HOST, text: 'the running client has not looked yet' },
     ])
+  })
+})
+
+describe('all checks', () => {
+  it('may be many, without a word of Node about their listeners', async () => {
+    const warnings: Error[] = []
+    const onWarning = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', onWarning)
+    const services = Array.from({ length: 20 }, (_, at) => service(`web-${at}`, 1))
+    const state = { path: '/state', read: async () => undefined } as unknown as DoctorContext['state']
+    const found = await examine(
+      context(services, { state, identity: { pin: PIN } as DoctorContext['identity'] }),
+    )
+    expect(found).toHaveLength(1 + 2 * services.length)
+    // Node tells of them in the next turn.
+    await new Promise((resolve) => setImmediate(resolve))
+    process.off('warning', onWarning)
+    expect(warnings).toEqual([])
   })
 })
 
