@@ -68,7 +68,7 @@ async function ordered({ running, state }: DoctorContext, { name, tls }: ClientS
   if (expires === undefined) {
     return {
       level: 'fail',
-      text: `there is none yet: ${trouble ?? 'it is being ordered'}`,
+      text: `there is none yet (${trouble ?? 'it is being ordered'})`,
       advice: 'see `blindgate status` and the log',
     }
   }

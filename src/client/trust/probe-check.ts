@@ -47,7 +47,7 @@ export async function checkProbe(dns: Dns, question: ProbeQuestion): Promise<Fin
     addresses = (await dns.addressesOf(name)).filter(isPublic).slice(0, SELF_PROBE_ADDRESSES)
   } catch (error) {
     if (!(error instanceof TunnelError)) throw error
-    return [unprobed(host, `its addresses could not be asked for: ${error.message}`)]
+    return [unprobed(host, `its addresses could not be asked for (${error.message})`)]
   }
   if (addresses.length === 0) return [unprobed(host, 'its zone gives it no public address')]
   const ways = [undefined, ...via.slice(0, SELF_PROBE_PROXIES)]

@@ -146,7 +146,7 @@ describe('a certificate', () => {
       { level: 'warn', text: 'there is none yet', advice: expect.stringContaining('blindgate up') },
     ])
     expect(await acme({ mode: 'acme', trouble: 'the CA is away' })).toMatchObject([
-      { level: 'fail', text: 'there is none yet: the CA is away' },
+      { level: 'fail', text: 'there is none yet (the CA is away)' },
     ])
     expect(await acme({ mode: 'acme', expires: later })).toMatchObject([{ level: 'ok' }])
     expect(await acme({ mode: 'acme', expires: later, trouble: 'the CA is away' })).toMatchObject([
@@ -319,7 +319,7 @@ describe('services without a file', () => {
     expect(services[0]).toMatchObject({ hosts: [HOST], targetKey: PIN })
     const about = context(services, { running, told: new Set(services.map(({ name }) => name)) })
     expect(await certificateChecks(about)).toMatchObject([
-      { level: 'fail', about: 'web', text: 'there is none yet: the CA is away' },
+      { level: 'fail', about: 'web', text: 'there is none yet (the CA is away)' },
     ])
     // What is served in the process that runs is not dialled.
     expect((await targetChecks(about)).map(({ about }) => about)).toEqual(['web', 'ill'])
