@@ -490,8 +490,8 @@ export const DOCTOR_PORTS = 64
 export const CLOCK_ANSWER_BYTES = 1 * MiB
 /** Clocks further apart than this are worth a line: certificates and ACME bear minutes. */
 export const CLOCK_SKEW_MS = 120_000
-/** A certificate with less than this left should have been renewed. */
-export const CERTIFICATE_LOW_MS = 7 * 24 * 3_600_000
+/** A certificate that we do not renew, and that has less than this left, should have been: by then programs begin that do. */
+export const CERTIFICATE_LOW_MS = 30 * 24 * 3_600_000
 
 // ── Certificates ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import type { ClientStatus, ClientTrust, DoctorFinding } from '../client/index.ts'
 import type { ClientFile } from '../config/index.ts'
-import { userError } from '../errors.ts'
+import { type TunnelError, userError } from '../errors.ts'
 import type { State } from '../state/index.ts'
 import { examples, type Globals, globalsOf, stateOf } from './globals.ts'
 import { answer } from './output.ts'
@@ -51,10 +51,11 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   if (expect !== undefined) {
     throw userError('usage', '--expect is what --probe must find: add --probe https://HOST')
   }
-  const file = await fileOf(config)
   const state = await stateOf(globals, { create: false })
+  const running = await runningOn(state)
+  const file = (await fileOf(config)) ?? (await fileOfRunning(running))
   const [
-    { examine, NO_GATEWAY, GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW },
+    { examine, servicesTold, NO_GATEWAY, GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW },
     { identityIn, instanceId },
     { joinedGateways },
   ] = await Promise.all([
@@ -65,6 +66,9 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   const joined = await joinedGateways(state)
   const named = file !== undefined && file.file.gateways.length > 0
   const gateways = named ? await gatewaysOf(file.file, state, file.path) : joined
+  const inFile = file?.file.services ?? []
+  const told = servicesTold(running).filter(({ name }) => inFile.every((service) => service.name !== name))
+  const usual = file === undefined && running.every(({ file }) => file === undefined)
   const look = async (): Promise<DoctorFinding[]> =>
     examine({
       state,
@@ -75,9 +79,11 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
         process: randomBytes(16).toString('hex'),
       },
       gateways,
-      services: file?.file.services ?? [],
+      services: [...inFile, ...told],
+      // A quick command has the usual settings, and so has what is asked here without a file.
+      told: new Set(usual ? [] : told.map(({ name }) => name)),
       trust: await trustOf(file?.file, state),
-      running: await runningOn(state),
+      running,
       signal: new AbortController().signal,
     })
   // A machine that has joined nothing may have no key yet, and gets none by being looked at.
@@ -93,7 +99,12 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
     answer.line(JSON.stringify(said))
   } else {
     for (const line of findings.flatMap(findingLines)) answer.line(line)
-    if (file === undefined) answer.line(`      no ${USUAL_FILE} here: services were not looked at (-c FILE)`)
+    if (file === undefined) answer.line(`      ${withoutFile(told.length)}`)
+    else if (config === undefined && file.path !== USUAL_FILE)
+      answer.line(
+        `      no ${USUAL_FILE} here: looked at ${file.path}, which a client that runs has (-c FILE)`,
+      )
+    for (const line of remarkLines(findings)) answer.line(line)
     for (const line of knowledgeLines(GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW)) answer.line(line)
   }
   if (bad.length > 0) throw unwell(bad, findings.length)
@@ -125,7 +136,10 @@ async function probeFromAnywhere(
   const findings = await probeFromHere({ ...place, expected, trust, signal: new AbortController().signal })
   if (globals.json === true) {
     answer.line(JSON.stringify({ ok: findings.every(({ level }) => level === 'ok'), findings }))
-  } else for (const line of findings.flatMap(findingLines)) answer.line(line)
+  } else {
+    for (const line of findings.flatMap(findingLines)) answer.line(line)
+    for (const line of remarkLines(findings)) answer.line(line)
+  }
   // Here nothing else was asked for: what could not be seen is no success.
   const bad = findings.filter(({ level }) => level !== 'ok')
   if (bad.length > 0) throw unwell(bad, findings.length)
@@ -142,7 +156,11 @@ function placeOf(text: string): { host: string; port: number } {
     username !== '' ||
     /[[:*]|^[0-9.]+$/.test(hostname)
   ) {
-    throw userError('usage', `${JSON.stringify(text)} is not a host of https: write https://app.example.com`)
+    const address = /^[0-9.]+$|^\[/.test(hostname)
+    const why = address
+      ? 'has an address for a host, and a certificate is for a name'
+      : 'is not a host of https'
+    throw userError('usage', `${JSON.stringify(text)} ${why}: write https://app.example.com`)
   }
   return { host: hostname, port: port === '' || port === undefined ? 443 : Number(port) }
 }
@@ -171,6 +189,19 @@ async function runningOn(state: State): Promise<ClientStatus[]> {
   return answered.flatMap((result) => (result.status === 'fulfilled' ? [result.value as ClientStatus] : []))
 }
 
+/** The file of the clients that run, where that is one: what it has in it now is what they have, or will have. */
+async function fileOfRunning(running: readonly ClientStatus[]): Promise<Awaited<ReturnType<typeof fileOf>>> {
+  const [path, ...others] = new Set(running.flatMap(({ file = [] }) => file))
+  return path === undefined || others.length > 0 || !existsSync(path) ? undefined : fileOf(path)
+}
+
+/** What was looked at where no file has services. */
+export function withoutFile(services: number): string {
+  return services === 0
+    ? `no ${USUAL_FILE} here, and no client runs that offers anything: no service was looked at (-c FILE)`
+    : `no ${USUAL_FILE} here: these are the services of the clients that run (-c FILE for those of a file)`
+}
+
 /** For a person: the level, what was looked at, what it came to, and what to do. */
 export function findingLines({
   level,
@@ -188,6 +219,12 @@ export function findingLines({
   ]
 }
 
+/** What holds of many findings, once. */
+export function remarkLines(findings: readonly DoctorFinding[]): string[] {
+  const remarks = [...new Set(findings.flatMap(({ remarks = [] }) => remarks))]
+  return remarks.length === 0 ? [] : ['', 'To keep in mind:', ...remarks.map((line) => `  - ${line}`)]
+}
+
 function knowledgeLines(knows: readonly string[], doesNot: readonly string[]): string[] {
   return [
     '',
@@ -198,12 +235,17 @@ function knowledgeLines(knows: readonly string[], doesNot: readonly string[]): s
   ]
 }
 
-function unwell(bad: readonly DoctorFinding[], all: number): Error {
-  const alarms = bad.filter(({ alarm }) => alarm === true).length
-  const [first] = bad
-  const said = alarms > 0 ? `, ${alarms} of them ${alarms === 1 ? 'is an alarm' : 'are alarms'}` : ''
+/** The last line, which may be all that somebody reads: an alarm is named before what else is wrong. */
+export function unwell(bad: readonly DoctorFinding[], all: number): TunnelError {
+  const alarms = bad.filter(({ alarm }) => alarm === true)
+  const [first] = [...alarms, ...bad]
+  const said =
+    alarms.length > 0
+      ? `, ${alarms.length} of them ${alarms.length === 1 ? 'is an alarm' : 'are alarms'}`
+      : ''
+  const named = first === undefined ? '' : `: ${first.check} ${first.about} (${first.advice ?? first.text})`
   return userError(
     'not_well',
-    `${bad.length} of ${all} checks ${bad.length === 1 ? 'is' : 'are'} not well${said}: ${first?.advice ?? 'see the lines above'}`,
+    `${bad.length} of ${all} checks ${bad.length === 1 ? 'is' : 'are'} not well${said}${named}`,
   )
 }

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import type { Logger } from 'pino'
 import type {
   Client,
@@ -60,6 +61,7 @@ export async function offer(options: Offer): Promise<void> {
     log,
     state,
     trust,
+    file: file === undefined ? undefined : resolve(file),
   }
   const client = new Client(about)
   const reload = () => options.reload(client)

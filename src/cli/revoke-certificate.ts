@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { AcmeSettings } from '../config/index.ts'
-import { TunnelError } from '../errors.ts'
+import { TunnelError, userError } from '../errors.ts'
 import { examples, type Globals, globalsOf, stateOf } from './globals.ts'
 import { answer } from './output.ts'
 import { VERSION } from './version.ts'
@@ -24,22 +24,35 @@ export function addRevokeCertificate(program: Command): void {
 }
 
 async function revokeCertificate(service: string, options: Options, globals: Globals): Promise<void> {
-  const { loadAcme } = await import('../client/index.ts')
+  const [{ loadAcme }, { DEFAULT_ACME }] = await Promise.all([
+    import('../client/index.ts'),
+    import('../config/index.ts'),
+  ])
   const { revokeCertificate } = await loadAcme()
   const state = await stateOf(globals, { create: false })
   const settings = await settingsOf(options)
-  const hosts = await revokeCertificate({ service, settings, state, version: VERSION })
+  const asked = revokeCertificate({ service, settings: settings ?? DEFAULT_ACME, state, version: VERSION })
+  const hosts = await asked.catch((error: unknown) => {
+    throw settings === undefined ? withoutFile(error) : error
+  })
   for (const line of revokedCertificateLines({ service, hosts }, globals.json === true)) answer.line(line)
 }
 
-/** Quick commands have no file, and what it says by default. */
-async function settingsOf({ config }: Options): Promise<AcmeSettings> {
-  const { DEFAULT_ACME, loadClientFile } = await import('../config/index.ts')
+/** A CA that does not prove to be itself may be one whose root is named in a file that is elsewhere. */
+function withoutFile(error: unknown): unknown {
+  if (!(error instanceof TunnelError) || error.code !== 'acme_failed') return error
+  const detail = `${error.message} (there is no ${FILE} here: if yours has an [acme], name it with -c FILE)`
+  return userError('acme_failed', detail, error)
+}
+
+/** Undefined where there is no file: quick commands have none, and what it says by default. */
+async function settingsOf({ config }: Options): Promise<AcmeSettings | undefined> {
+  const { loadClientFile } = await import('../config/index.ts')
   try {
     return (await loadClientFile(config ?? FILE)).acme
   } catch (error) {
     const none = error instanceof TunnelError && error.code === 'not_found'
-    if (none && config === undefined) return DEFAULT_ACME
+    if (none && config === undefined) return undefined
     throw error
   }
 }

@@ -82,7 +82,7 @@ export function statusLines(status: Status): string[] {
   const { side, streams, bytes, errors } = status
   const counts = Object.entries(errors).map(([code, times]) => `${code} ${times}`)
   return [
-    `${side}: ${streams} streams, ${size(bytes.in)} in, ${size(bytes.out)} out`,
+    `${side}: ${streams} ${streams === 1 ? 'stream' : 'streams'}, ${size(bytes.in)} in, ${size(bytes.out)} out`,
     ...(status.side === 'gateway' ? gatewayTables(status) : clientTables(status)).map((line) => `  ${line}`),
     ...(counts.length === 0 ? [] : [`  errors: ${counts.join(', ')}`]),
   ]
@@ -111,7 +111,9 @@ function trustLines(trust: ClientStatus['trust']): string[] {
     ...alarms.map(
       ({ finding: { check, about, text }, last }) => `ALARM ${check} ${about}: ${text} (last seen ${last})`,
     ),
-    ...(unwell === 0 ? [] : [`trust: "blindgate doctor" has ${unwell} more to say`]),
+    ...(unwell === 0
+      ? []
+      : [`${unwell} trust ${unwell === 1 ? 'warning' : 'warnings'}: see \`blindgate doctor\``]),
   ]
 }
 

@@ -50,6 +50,8 @@ export interface ClientOptions {
   memoryBytes?: number | undefined
   /** How it is checked whether visitors come unread; undefined: it is not. */
   trust?: ClientTrust | undefined
+  /** Path of the file that all of this stands in, for whoever asks for the status. */
+  file?: string | undefined
 }
 
 /** All of them after `start`, none after `close` has resolved. */
@@ -95,6 +97,7 @@ export class Client extends EventEmitter<ClientEvents> {
   }>()
   /** Gateways that have said welcome at least once. */
   readonly #welcomed = new Set<Connector>()
+  readonly #file: string | undefined
   #services: Map<string, ClientService>
   #acme: AcmeSettings
   #trust: ClientTrust | undefined
@@ -107,6 +110,7 @@ export class Client extends EventEmitter<ClientEvents> {
     super()
     const { gateways, log, identity, version, instance, state } = options
     checkGateways(gateways)
+    this.#file = options.file
     if (options.enroll !== undefined && gateways.length !== 1) {
       throw userError('config_invalid', 'an invite is for one gateway: enroll at one at a time')
     }
@@ -335,6 +339,7 @@ export class Client extends EventEmitter<ClientEvents> {
 
   status(): ClientStatus {
     return statusOf({
+      file: this.#file,
       connectors: this.#connectors,
       services: this.#services,
       outcomes: this.#outcomes,

@@ -55,8 +55,9 @@ function pinned(pin: Pin): (certificate: X509Certificate | undefined, where: str
     if (found === undefined) throw notAGateway(where)
     if (samePin(found, pin)) return
     const detail =
-      `the key of gateway ${where} is not the one that was pinned: expected ${pin}, found ${found}. If nobody ` +
-      'replaced the gateway, somebody is in between. To accept the new key on purpose: run `blindgate join --replace` with a new invite'
+      `the key of gateway ${where} is not the one that was pinned (expected ${pin}, found ${found}): ` +
+      "somebody else may answer in the gateway's place, so do not join; compare the key that was found with the one that " +
+      "the gateway's operator sees there, and only if they are the same run `blindgate join --replace` with a new invite"
     throw new TunnelError('wrong_pin', { scope: 'tunnel', remote: true, detail })
   }
 }

@@ -1,8 +1,9 @@
 import { type IncomingMessage, request } from 'node:http'
 import { isIPv6 } from 'node:net'
+import { TunnelError } from '../errors.ts'
 import { HEALTH_ANSWER_BYTES, HEALTH_TIMEOUT_MS } from '../limits.ts'
 import type { Millis } from '../mux/index.ts'
-import { encodeLocalHeader } from '../protocol/index.ts'
+import { encodeLocalHeader, printable } from '../protocol/index.ts'
 import { dialTarget } from './dial.ts'
 import type { ClientService } from './services.ts'
 
@@ -79,6 +80,7 @@ function bracketed(host: string): string {
 }
 
 function failure(error: NodeJS.ErrnoException, connected: boolean): string {
+  if (error instanceof TunnelError) return printable(error.message)
   const code = error.code ?? error.message
   if (code.startsWith('HPE_')) return 'what it says is not HTTP'
   return `${connected ? 'the connection broke' : 'no connection'}: ${code}`

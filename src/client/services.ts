@@ -32,9 +32,12 @@ export type ServiceOutcome = {
   target: string
 } & ({ urls: string[]; error?: never } | { urls?: never; error: { code: string; message: string } })
 
+/** In a target's place, for a service that has none. */
+export const THIS_PROCESS = 'this process'
+
 /** What logs call the place where a service is served. */
 export function targetText({ serve, target }: ClientService): string {
-  return serve === undefined ? target.text : 'this process'
+  return serve === undefined ? target.text : THIS_PROCESS
 }
 
 /** Services by name. Throws `config_invalid` for two of one name, one too large, or one for a gateway that is not there. */

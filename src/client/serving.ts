@@ -380,7 +380,8 @@ export class Serving {
     let connected = false
     this.#dials.add(visitor)
     socket.once(readyEvent(socket), () => {
-      connected = true
+      // A target that is not the right one was turned away before this.
+      connected = !socket.destroyed
       this.#dials.delete(visitor)
     })
     const joined = splice(socket, visitor.stream, {

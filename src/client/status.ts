@@ -10,6 +10,8 @@ import type { TrustReport } from './trust/index.ts'
 /** What `blindgate status` shows of one client process. All text is safe to print; times are ISO 8601. */
 export interface ClientStatus {
   side: 'client'
+  /** What its settings stand in; absent for a quick command, and in the SDK. */
+  file?: string
   gateways: {
     address: string
     pin: Pin
@@ -27,9 +29,13 @@ export interface ClientStatus {
     gateway: string
     name: string
     type: string
+    /** As configured; absent for a service without any. */
+    hosts?: string[]
     /** Empty while the gateway has not answered, or refused. */
     urls: string[]
     target: string
+    /** The key that it must show, where that is configured. */
+    targetKey?: Pin
     /** What its target answers to the health path; absent for a service without one. */
     health?: 'up' | 'down'
     /** Of https: where TLS ends, and what of its certificate if that is here. */
@@ -46,6 +52,7 @@ export interface ClientStatus {
 }
 
 export function statusOf(options: {
+  file: string | undefined
   connectors: readonly Connector[]
   services: ReadonlyMap<string, ClientService>
   outcomes: Outcomes
@@ -54,16 +61,17 @@ export function statusOf(options: {
   errors: Record<string, number>
   trust: TrustReport | undefined
 }): ClientStatus {
-  const { connectors, services, outcomes, serving, prober, errors, trust } = options
+  const { file, connectors, services, outcomes, serving, prober, errors, trust } = options
   return {
     side: 'client',
+    ...(file === undefined ? {} : { file }),
     gateways: connectors.map(gatewayStatus),
     routes: connectors.flatMap((connector) =>
       [...services.values()]
         .filter(({ name }) => connector.offers(name))
         .map((service) => {
           const { gateway } = connector
-          const { name, type } = service
+          const { name, type, hosts, targetKey } = service
           const outcome = outcomes.of(connector, name)
           const error = outcome?.error
           const urls = outcome?.urls ?? []
@@ -72,8 +80,10 @@ export function statusOf(options: {
             gateway,
             name,
             type,
+            ...(hosts.length === 0 ? {} : { hosts }),
             urls,
             target: targetText(service),
+            ...(targetKey === undefined ? {} : { targetKey }),
             ...(health === undefined ? {} : { health }),
             ...tlsStatus(service, serving),
             ...(error === undefined ? {} : { error }),

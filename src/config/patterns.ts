@@ -84,6 +84,6 @@ export function parseKey(text: string): `sha256:${string}` {
   }
   throw userError(
     'config_invalid',
-    `${quoted(text)} is not a key: copy it whole as the gateway prints it, "sha256:" and 43 characters`,
+    `${quoted(text)} is not a key: copy it whole, "sha256:" and 43 characters`,
   )
 }

@@ -47,7 +47,7 @@ export function parsePin(text: string): Pin {
   }
   throw userError(
     'config_invalid',
-    `${JSON.stringify(trimmed.slice(0, 80))} is not a key: it is sha256: and 43 characters, as "blindgate gateway" prints it`,
+    `${JSON.stringify(trimmed.slice(0, 80))} is not a key: copy it whole, "sha256:" and 43 characters`,
   )
 }
 

@@ -13,9 +13,10 @@ const DIAL_CODES: Readonly<Record<string, ErrorCode>> = {
 
 /**
  * A socket's error as ours: `refused`, `timeout`, `unreachable` or `overloaded` for one that never
- * connected, `reset` for one that did.
+ * connected, `reset` for one that did. One that is ours says by itself what it is.
  */
 export function connectionError(cause: NodeJS.ErrnoException, connected: boolean): TunnelError {
+  if (cause instanceof TunnelError) return cause
   const code = connected ? 'reset' : (DIAL_CODES[cause.code ?? ''] ?? 'unreachable')
   const what = connected ? 'the connection broke' : 'no connection'
   return new TunnelError(code, {

@@ -103,6 +103,8 @@ export class SocketStream implements Stream, OutletOwner {
   // ── The socket speaks ─────────────────────────────────────────────────────────────────────────────────
 
   readonly #onConnect = (): void => {
+    // Who was reached was turned away, before anybody was told.
+    if (this.#socket.destroyed) return
     this.#connected = true
     this.whenReady?.()
   }

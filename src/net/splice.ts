@@ -210,7 +210,7 @@ export class Splice implements StreamSink, IdleMember, OutletOwner {
   }
 
   readonly #onConnect = (): void => {
-    this.#connected = true
+    this.#connected = !this.socket.destroyed
   }
 
   readonly #onError = (cause: NodeJS.ErrnoException): void => {

@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { clientJson, clientTable } from '../../src/cli/clients.ts'
-import { findingLines } from '../../src/cli/doctor.ts'
+import { findingLines, remarkLines, unwell, withoutFile } from '../../src/cli/doctor.ts'
 import { exitCodeOf, failureLine } from '../../src/cli/failure.ts'
 import { firstInvite, startLines } from '../../src/cli/gateway.ts'
 import { createLog, prettyLine } from '../../src/cli/log.ts'
@@ -217,6 +217,37 @@ describe('doctor', () => {
   })
 })
 
+describe('doctor', () => {
+  const fine = { check: 'probe' as const, about: 'a.example', level: 'ok' as const, text: 'fine' }
+
+  it('says what holds of many findings once', () => {
+    const findings = [
+      { ...fine, remarks: ['one connection', 'of two'] },
+      { ...fine, about: 'b.example', remarks: ['one connection'] },
+    ]
+    expect(findings.flatMap(findingLines)).toEqual([
+      'ok    probe a.example: fine',
+      'ok    probe b.example: fine',
+    ])
+    expect(remarkLines(findings)).toEqual(['', 'To keep in mind:', '  - one connection', '  - of two'])
+    expect(remarkLines([fine])).toEqual([])
+  })
+
+  it('names the first check that failed in its last line, an alarm before all others', () => {
+    const failed = { ...fine, level: 'fail' as const, check: 'target' as const, about: 'web', text: 'gone' }
+    const alarm = { ...failed, check: 'ct' as const, about: 'a.example', advice: 'act', alarm: true as const }
+    expect(unwell([failed], 15).message).toBe('1 of 15 checks is not well: target web (gone)')
+    expect(unwell([failed, alarm], 15).message).toBe(
+      '2 of 15 checks are not well, 1 of them is an alarm: ct a.example (act)',
+    )
+  })
+
+  it('says what was looked at without a file', () => {
+    expect(withoutFile(0)).toContain('no service was looked at (-c FILE)')
+    expect(withoutFile(2)).toContain('these are the services of the clients that run')
+  })
+})
+
 describe('status', () => {
   const client: ClientStatus = {
     side: 'client',
@@ -289,7 +320,7 @@ describe('status', () => {
 
   it('is a block per side for a person', () => {
     expect(statusLines(client)).toEqual([
-      'client: 1 streams, 10 B in, 2.5 MB out',
+      'client: 1 stream, 10 B in, 2.5 MB out',
       '  GATEWAY  NAME  CONNECTED                       ROUND TRIP',
       '  g:9001   home  since 2026-01-01T00:00:00.000Z  2 ms',
       '  http://g:9000 → 127.0.0.1:80',
@@ -315,7 +346,7 @@ describe('status', () => {
     expect(sum.trust).toEqual({ alarms: [alarm], findings: [finding, warn, warn] })
     expect(statusLines(sum).slice(-3)).toEqual([
       '  ALARM probe a.example: foreign leaf (last seen 2026-01-02T00:00:00.000Z)',
-      '  trust: "blindgate doctor" has 2 more to say',
+      '  2 trust warnings: see `blindgate doctor`',
       '  errors: refused 3',
     ])
   })

@@ -24,11 +24,16 @@ it('revokes, says what happens next, and fails where there is nothing to revoke'
   await client.certificate()
   await client.close()
   const [config, root] = [workshop.path('blindgate.toml'), workshop.path('root.pem')]
+  const command = ['revoke-certificate', 'web', '--state', state.path]
+  const homeless = await workshop.run(command)
+  expect(homeless).toMatchObject({ code: 1, out: '' })
+  expect(lastLine(homeless.err)).toMatch(
+    /does not prove to be itself .*no blindgate\.toml here: .* -c FILE\)$/,
+  )
   writeFileSync(root, ca.authority.root)
   writeFileSync(config, `[acme]\nca_file = "root.pem"\n`)
   chmodSync(config, 0o600)
 
-  const command = ['revoke-certificate', 'web', '--state', state.path]
   // Without the file's root the CA is a stranger: nothing is revoked, and nothing removed.
   const stranger = await workshop.run([...command, '-c', workshop.path('none.toml')])
   expect(stranger).toMatchObject({ code: 1, out: '' })

@@ -122,6 +122,10 @@ describe('wrong usage', () => {
     [['demo', '--count', '1.5'], /--count/],
     [['status', '--log-level', 'loud'], /--log-level/],
     [['status', '--state', ''], /--state is empty/],
+    [
+      ['doctor', '--probe', 'https://127.0.0.1'],
+      /has an address for a host, and a certificate is for a name: write/,
+    ],
     [['doctor', '--expect', 'sha256:x'], /--expect is what --probe must find/],
     [['doctor', '--probe', 'https://a.example'], /--expect is missing/],
     [['doctor', '--probe', 'https://a.example', '--expect', 'x'], /--expect: "x" is not a key/],

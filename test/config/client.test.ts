@@ -153,7 +153,7 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     ['[[gateway]]\naddress = "a:1"', '1: [[gateway]] has no "key": add key = "sha256:…"'],
     [
       '[[gateway]]\naddress = "a:1"\nkey = "sha256:x"',
-      '3: key: "sha256:x" is not a key: copy it whole as the gateway prints it, "sha256:" and 43 characters',
+      '3: key: "sha256:x" is not a key: copy it whole, "sha256:" and 43 characters',
     ],
     [`[[gateway]]\naddress = "9001"\nkey = "${KEY}"`, '2: address: "9001" names no host: write host:9001'],
     [
@@ -421,10 +421,7 @@ nameservers = ["192.0.2.53", "127.0.0.1:5353", "2001:db8::53", "[2001:db8::53]:5
       '2: ct: "https://ct.example/" has no {host} in it: write it where the host belongs',
     ],
     ['ct = "{host}"', '2: ct: "{host}" is not a URL of https: write https://…{host}…'],
-    [
-      'keys = ["sha256:x"]',
-      '2: keys: "sha256:x" is not a key: copy it whole as the gateway prints it, "sha256:" and 43 characters',
-    ],
+    ['keys = ["sha256:x"]', '2: keys: "sha256:x" is not a key: copy it whole, "sha256:" and 43 characters'],
     [
       'probe_via = ["proxy:1"]',
       '2: probe_via: "proxy:1" is not a proxy: write http://host:port or socks5://host:port',

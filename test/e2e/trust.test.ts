@@ -138,7 +138,7 @@ describe('doctor', () => {
         `ok    caa ${HOST}: the CAA records of ${HOST} deny certificates to every account but https://ca.example/1`,
         `warn  dnssec ${HOST}: DNSSEC does not sign zone example.com`,
         `ok    ct ${HOST}: certificate transparency shows no key but ours (certificates that are valid now: 1)`,
-        `ok    probe ${HOST}: ok: the TLS session with 127.0.0.1:${tls} ends in our terminator`,
+        `ok    probe ${HOST}: the TLS session with 127.0.0.1:${tls} ends in our terminator`,
       ],
     })
     expect(ended.out).toContain(
@@ -182,20 +182,20 @@ describe('doctor', () => {
       expect.stringContaining('ok    gateway'),
       expect.stringContaining('ok    gateway'),
       expect.stringContaining('ok    clock'),
-      'warn  service web: no client that runs offers it',
-      expect.stringMatching(/^fail {2}target web: 127\.0\.0\.1:\d+ does not answer: ECONNREFUSED$/),
+      'fail  service web: no client that runs offers it',
+      expect.stringMatching(/^fail {2}target web: 127\.0\.0\.1:\d+ does not answer \(ECONNREFUSED\)$/),
       `warn  dns ${HOST}: leads to 127.0.0.77, and the gateway is dialled at 127.0.0.1`,
       expect.stringMatching(/^fail {2}certificate web: .*app\.key is not the key of the certificate/),
       expect.stringContaining(
         `warn  caa ${HOST}: there is no CAA record: any authority may issue a certificate`,
       ),
       expect.stringContaining('warn  dnssec'),
-      expect.stringMatching(/^warn {2}ct .*could not be asked: localhost:\d+: status 500$/),
-      `fail  probe ${HOST}: unreachable: 127.0.0.77:443: ECONNREFUSED`,
+      expect.stringMatching(/^warn {2}ct .*could not be asked: localhost:\d+ \(status 500\)$/),
+      `fail  probe ${HOST}: unreachable at 127.0.0.77:443 (ECONNREFUSED)`,
     ])
     expect(ended.out).toMatch(/^ {6}→ start it, or correct `target`$/m)
     expect(lastLine(ended.err)).toMatch(
-      /^blindgate: 3 of 12 checks are not well: start it, or correct `target`$/,
+      /^blindgate: 4 of 12 checks are not well: service web \(start `blindgate up`\)$/,
     )
   })
 
@@ -271,18 +271,42 @@ nameservers = ["127.0.0.1:${names.port}"]
       ),
       expect.stringMatching(/^fail {2}gateway 127\.0\.0\.1:1: cannot reach 127\.0\.0\.1:1/),
     ])
+    // Not to join comes before how to.
+    const warning = "(somebody else may answer in the gateway's place, so do not join; compare the key"
+    expect(lastLine(ended.err)).toContain(warning)
+    expect(ended.out).toMatch(
+      /^ {6}→ somebody else may answer .*only if they are the same run `blindgate join --replace`/m,
+    )
   })
 
-  it('looks at the gateway alone where there is no file', async () => {
+  it('looks at what runs where there is no file', async () => {
     const ended = await doctor([])
     expect(ended.code).toBe(0)
     expect(lines(ended)).toHaveLength(3)
-    expect(ended.out).toContain('no blindgate.toml here: services were not looked at')
-    // What runs says of itself.
-    await serving()
-    expect(lines(await doctor([])).slice(3)).toEqual([
-      `ok    service web: is offered at https://${HOST}:${tls}`,
+    expect(ended.out).toContain('no client runs that offers anything: no service was looked at (-c FILE)')
+    const quick = world.start('home', ['http', String(targetPort())])
+    const [, url = ''] = await heard(quick, 'out', /^(http:\S+) → /m)
+    const running = await doctor([])
+    expect(lines(running).slice(3)).toEqual([
+      `ok    service http-${targetPort()}: is offered at ${url}`,
+      `ok    target http-${targetPort()}: 127.0.0.1:${targetPort()} takes connections`,
+      expect.stringMatching(/^ok {4}port 127\.0\.0\.1:\d+: \S+ takes connections$/),
     ])
+    expect(running.out).toContain('these are the services of the clients that run')
+    // One that has a file says which: that is looked at, with all that it says of trust.
+    await serving()
+    const both = await doctor([])
+    expect(both.out).toContain(`looked at ${world.path('home.toml')}, which a client that runs has`)
+    expect(lines(both)).toEqual(
+      expect.arrayContaining([
+        `ok    service web: is offered at https://${HOST}:${tls}`,
+        `ok    service http-${targetPort()}: is offered at ${url}`,
+        `ok    dns ${HOST}: leads to the gateway, 127.0.0.1`,
+        expect.stringMatching(/^ok {4}certificate web: good until /),
+      ]),
+    )
+    await new Promise((resolve) => target.close(resolve))
+    expect((await doctor([])).code).toBe(1)
   })
 
   it('says to join where no gateway was joined, and makes no key there', async () => {
@@ -317,7 +341,7 @@ nameservers = ["127.0.0.1:${names.port}"]
     const seen = await probe(pin)
     expect({ code: seen.code, lines: lines(seen) }).toEqual({
       code: 0,
-      lines: [`ok    probe ${HOST}: ok: the TLS session with 127.0.0.1:${tls} ends in our terminator`],
+      lines: [`ok    probe ${HOST}: the TLS session with 127.0.0.1:${tls} ends in our terminator`],
     })
     expect(seen.out).toContain(
       'a probe proves that this one connection was not intercepted, and nothing of others',
@@ -395,7 +419,7 @@ describe('a naive hostile gateway, which ends TLS itself', () => {
     const [finding] = await alarm
     expect(finding).toMatchObject({ check: 'probe', about: HOST, level: 'fail', alarm: true })
     expect(finding.text).toMatch(
-      /^foreign leaf: 127\.0\.0\.9:\d+: the certificate's key \S+ is not ours, and the nonce never arrived here$/,
+      /^foreign leaf at 127\.0\.0\.9:\d+: the certificate's key \S+ is not ours, and the nonce never arrived here$/,
     )
     expect(finding.text).toContain(theirs.pin)
     const line = log
@@ -405,7 +429,7 @@ describe('a naive hostile gateway, which ends TLS itself', () => {
     expect(client.status().errors['trust_alarm']).toBe(1)
     expect(client.status().trust?.alarms.map(({ finding }) => finding.text)).toEqual([finding.text])
     const status = await world.done('home', ['status'])
-    expect(status).toMatch(/^ {2}ALARM probe app\.example\.com: foreign leaf: .* \(last seen 20\S+\)$/m)
+    expect(status).toMatch(/^ {2}ALARM probe app\.example\.com: foreign leaf at .* \(last seen 20\S+\)$/m)
     const json = JSON.parse(await world.done('home', ['status', '--json'])) as {
       trust: { alarms: unknown[] }
     }
@@ -451,11 +475,11 @@ describe('a hostile gateway that spares the address of the tunnel', () => {
     expect(ended.code).toBe(1)
     expect(lines(ended)).toEqual([
       expect.stringMatching(
-        /^fail {2}ALARM probe app\.example\.com: nonce never arrived: 127\.0\.0\.9:\d+: nobody with our key answered there/,
+        /^fail {2}ALARM probe app\.example\.com: nonce never arrived at 127\.0\.0\.9:\d+: nobody with our key answered there/,
       ),
     ])
     expect(lastLine(ended.err)).toMatch(
-      /^blindgate: 1 of 1 checks is not well, 1 of them is an alarm: take it for intercepted: /,
+      /^blindgate: 1 of 1 checks is not well, 1 of them is an alarm: probe app\.example\.com \(take it for intercepted: /,
     )
   })
 

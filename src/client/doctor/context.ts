@@ -13,6 +13,8 @@ export interface DoctorContext {
   introduction: Introduction
   gateways: readonly GatewayEntry[]
   services: readonly ClientService[]
+  /** The names of those that are not run by `trust`: by which settings they are to be judged only the client that runs knows. */
+  told: ReadonlySet<string>
   trust: ClientTrust
   /** Of the client processes that run on this state. */
   running: readonly ClientStatus[]

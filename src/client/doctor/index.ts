@@ -2,6 +2,7 @@
  * Looks at everything that a user would otherwise ask about, from this machine, and says of each thing whether it is well
  * and what to do if not. It changes nothing, and does not care whether the client runs.
  */
+import { setMaxListeners } from 'node:events'
 import type { Finding, TrustCheck } from '../trust/index.ts'
 import { certificateChecks } from './certificates.ts'
 import { clockChecks } from './clock.ts'
@@ -14,6 +15,7 @@ import { targetChecks } from './targets.ts'
 import { trustFindings } from './trust.ts'
 
 export type { DoctorContext } from './context.ts'
+export { servicesTold } from './told.ts'
 export { probeFromHere } from './trust.ts'
 
 export type DoctorCheck =
@@ -58,6 +60,8 @@ const CHECKS: readonly ((context: DoctorContext) => Promise<DoctorFinding[]>)[] 
 
 /** Makes every check. Never rejects for what it finds. */
 export async function examine(context: DoctorContext): Promise<DoctorFinding[]> {
+  // Each look from here listens to it.
+  setMaxListeners(0, context.signal)
   return (await Promise.all(CHECKS.map((check) => check(context)))).flat()
 }
 

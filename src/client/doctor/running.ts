@@ -3,9 +3,7 @@ import type { DoctorFinding } from './index.ts'
 
 /** What clients that run say of each service, those of quick commands too: where visitors reach it, or why they do not. */
 export function runningChecks({ services, running }: DoctorContext): Promise<DoctorFinding[]> {
-  const offered = running.flatMap(({ routes }) => routes.map(({ name }) => name))
-  const names = new Set([...services.map(({ name }) => name), ...offered])
-  const findings = [...names].map((name): DoctorFinding => {
+  const findings = services.map(({ name }): DoctorFinding => {
     const about = { check: 'service' as const, about: name }
     const routes = running.flatMap((status) => status.routes.filter((route) => route.name === name))
     const urls = routes.flatMap((route) => route.urls)
@@ -19,14 +17,11 @@ export function runningChecks({ services, running }: DoctorContext): Promise<Doc
       }
     }
     if (urls.length > 0) return { ...about, level: 'ok', text: `is offered at ${urls.join(' ')}` }
-    return routes.length > 0
-      ? {
-          ...about,
-          level: 'warn',
-          text: 'is not offered yet',
-          advice: 'the gateway has not answered: see above',
-        }
-      : { ...about, level: 'warn', text: 'no client that runs offers it', advice: 'start `blindgate up`' }
+    if (routes.length > 0) {
+      const advice = 'the gateway has not answered: see above'
+      return { ...about, level: 'warn', text: 'is not offered yet', advice }
+    }
+    return { ...about, level: 'fail', text: 'no client that runs offers it', advice: 'start `blindgate up`' }
   })
   const alarms = running.flatMap(({ trust }) => trust?.alarms ?? [])
   const seen = alarms.map(

@@ -12,7 +12,8 @@ import { type DoctorContext, urlsOf } from './context.ts'
 
 /** CAA, certificate transparency and a look from outside, for each https host. */
 export async function trustFindings(context: DoctorContext): Promise<Finding[]> {
-  const { services, gateways, trust, identity, state, signal } = context
+  const { gateways, trust, identity, state, signal } = context
+  const services = context.services.filter(({ name }) => !context.told.has(name))
   // Where no client runs that was told, visitors come to the usual port.
   const subjects = subjectsOf(services, (name) => [...urlsOf(context, name), 'https://'])
   const chains = await chainsInFiles(services)
@@ -29,7 +30,7 @@ export async function trustFindings(context: DoctorContext): Promise<Finding[]> 
     ca: trust.ca,
     now: Date.now,
   })
-  const findings: Finding[] = []
+  const findings = toldFindings(context)
   for (let at = 0; at < subjects.length; at += DOCTOR_HOSTS) {
     const some = subjects.slice(at, at + DOCTOR_HOSTS).map(async (subject) => {
       const [caa, ct, probe] = await Promise.all([
@@ -42,6 +43,22 @@ export async function trustFindings(context: DoctorContext): Promise<Finding[]> 
     findings.push(...(await Promise.all(some)).flat())
   }
   return findings
+}
+
+/**
+ * What the last checks of the running client came to, for services that are not to be judged by the settings here. Its alarms are told by themselves.
+ */
+export function toldFindings({ services, told, running }: DoctorContext): Finding[] {
+  const found = running.flatMap(({ trust }) => trust?.findings ?? [])
+  const hosts = services.flatMap(({ name, type, hosts, tls }) =>
+    told.has(name) && type === 'https' && tls !== 'self-signed' ? hosts : [],
+  )
+  return [...new Set(hosts)].flatMap((host): Finding[] => {
+    const about = found.filter((finding) => finding.about === host)
+    if (about.length > 0) return about.filter(({ alarm }) => alarm !== true)
+    const text = 'the running client has not looked yet'
+    return [{ check: 'caa', about: host, level: 'warn', text, advice: 'ask again in some minutes' }]
+  })
 }
 
 /** How to look from another machine: the one thing that a probe from here cannot show. */

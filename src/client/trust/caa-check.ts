@@ -5,7 +5,7 @@ import { printable } from '../../protocol/index.ts'
 import { type CaaAccount, type CaaFacts, judgeCaa, type ValidationMethod } from './caa.ts'
 import { type Dns, parentOf, type Resolved, type Zone } from './dns.ts'
 import type { CaaRecord } from './dns-message.ts'
-import type { Finding } from './finding.ts'
+import { type Finding, sentenceOf } from './finding.ts'
 
 export interface CaaQuestion {
   /** As configured, `*.` included. */
@@ -41,8 +41,8 @@ export async function caaProblem(
   for (const host of hosts) {
     try {
       const { facts } = await gather(dns, { ...question, host, hosts })
-      const { level, text, advice = '' } = judgeCaa(facts)
-      if (level !== 'ok') return `${host}: ${text}: ${advice}`
+      const finding = judgeCaa(facts)
+      if (finding.level !== 'ok') return sentenceOf(finding)
     } catch (error) {
       return `${host}: ${unknown('caa', host, error).text}`
     }

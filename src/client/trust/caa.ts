@@ -32,7 +32,7 @@ export interface CaaFacts {
   wildcard: boolean
 }
 
-/** What stands whatever the records say. Printed with every finding that is not about a mistake. */
+/** What stands whatever the records say. */
 const LIMITS = [
   'without such records whoever is on the path to the host, and the gateway is, can pass http-01 and tls-alpn-01 and get a certificate of its own',
   'where the operator of the gateway also runs the zone, nothing can be promised: it can change the records',
@@ -59,7 +59,7 @@ export function judgeCaa(facts: CaaFacts): Finding {
         ? `the CAA records of ${owner} deny certificates to every account but ${named.join(', ')}`
         : `the CAA records of ${owner} deny certificates to every account${facts.accounts.length > 0 ? ' but ours' : ''}`,
     ...(named.length > 0 ? { advice: 'make sure that each of these accounts is yours' } : {}),
-    details: [LIMITS[1], LIMITS[2]],
+    remarks: [LIMITS[1], LIMITS[2]],
   }
 }
 
@@ -89,7 +89,7 @@ function gatewaysZone({ atGateway }: CaaFacts): ReturnType<Judge> {
     text: `the gateway answers for zone ${list(atGateway)}, on which certificates for this host depend: nothing can be promised`,
     advice:
       'let name servers that the operator of the gateway does not run answer for it, without aliases into its zones',
-    details: [LIMITS[1]],
+    remarks: [LIMITS[1]],
   }
 }
 
@@ -199,7 +199,7 @@ function accountsIn(facts: CaaFacts): string[] {
   return [...new Set(uris)].map((uri) => printable(uri))
 }
 
-function remedy(facts: CaaFacts): Pick<Finding, 'advice' | 'details'> {
+function remedy(facts: CaaFacts): Pick<Finding, 'advice' | 'details' | 'remarks'> {
   const records = recordsFor(facts)
   if (records.length === 0) {
     const why =
@@ -208,7 +208,7 @@ function remedy(facts: CaaFacts): Pick<Finding, 'advice' | 'details'> {
         : 'the name of the authority is not known, since its directory cannot be asked now'
     return {
       advice: `${why}: have CAA records name the account that gets the certificates (accounturi, RFC 8657)`,
-      details: [...LIMITS],
+      remarks: [...LIMITS],
     }
   }
   const stronger = facts.methods.includes('dns-01')
@@ -217,9 +217,9 @@ function remedy(facts: CaaFacts): Pick<Finding, 'advice' | 'details'> {
         'stronger: dns-01 alone, which the gateway cannot pass for you: set acme.challenge = "dns-01" and [acme.dns] first, then validationmethods=dns-01',
       ]
   return {
-    // Where it is said alone, in status and the log, there is no room for them.
-    advice: `have exactly the CAA records that \`blindgate doctor\` prints at ${facts.place}, and no other "issue" or "issuewild" there`,
-    details: [...records, ...stronger, ...LIMITS],
+    advice: `have exactly these CAA records at ${facts.place}, and no other "issue" or "issuewild" there`,
+    details: [...records, ...stronger],
+    remarks: [...LIMITS],
   }
 }
 

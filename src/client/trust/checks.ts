@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises'
+import { setMaxListeners } from 'node:events'
 import { isIP } from 'node:net'
 import type { TrustSettings } from '../../config/index.ts'
 import { TunnelError } from '../../errors.ts'
@@ -81,13 +82,15 @@ export function trustChecks(context: TrustContext): TrustChecks {
         if (!probed || port === undefined) return []
         const { settings, ca } = context
         const { nameservers } = settings
-        return checkProbe(new Dns({ nameservers, signal }), {
+        const dns = new Dns({ nameservers, signal })
+        return checkProbe(dns, {
           host,
           port,
           accepted: [context.identity, ...settings.replicas],
           via: settings.probeVia,
           known: await knownKeys(context, false),
           nonces: context.nonces,
+          gateways: await ownAddresses(dns, context.gateways()).catch(() => []),
           wantsTrust: tls !== 'self-signed',
           isPublic: publicFor(nameservers),
           ca,
@@ -136,6 +139,8 @@ async function bounded(
   work: (signal: AbortSignal) => Promise<Finding[]>,
 ): Promise<Finding[]> {
   const abort = new AbortController()
+  // Each address and each way to it listens.
+  setMaxListeners(0, abort.signal)
   const stop = (): void => abort.abort()
   const timer = setTimeout(stop, TRUST_CHECK_MS)
   outer.addEventListener('abort', stop, { once: true })
@@ -153,6 +158,11 @@ async function bounded(
 /** Where the gateway is: its own addresses, and those to which the host leads visitors. */
 async function gatewayAddresses(dns: Dns, host: string, gateways: readonly string[]): Promise<string[]> {
   const addresses = await dns.addressesOf(host.replace(/^\*\./, ''))
+  return [...addresses, ...(await ownAddresses(dns, gateways))]
+}
+
+async function ownAddresses(dns: Dns, gateways: readonly string[]): Promise<string[]> {
+  const addresses: string[] = []
   for (const gateway of gateways) {
     if (isIP(gateway) !== 0) addresses.push(gateway)
     else addresses.push(...(await dns.addressesOf(gateway).catch(() => systemAddresses(gateway))))
@@ -193,6 +203,5 @@ function unknownKeys(host: string): Finding {
 
 function notDone(check: Finding['check'], about: string, error: unknown): Finding {
   if (!(error instanceof TunnelError)) throw error
-  const advice = 'it is tried again'
-  return { check, about, level: 'warn', text: `not checked: ${error.message}`, advice }
+  return { check, about, level: 'warn', text: `not checked: ${error.message}` }
 }

@@ -42,7 +42,7 @@ export async function checkCt(question: CtQuestion): Promise<Finding> {
       about: host,
       level: 'warn',
       text: `certificate transparency could not be asked: ${error.message}`,
-      advice: 'it is asked again; if that goes on, set [trust] ct to another search',
+      advice: 'if that goes on, set [trust] ct to another search',
     }
   }
 }
@@ -62,7 +62,7 @@ async function collect(
       throw new TunnelError('unreachable', {
         scope: 'process',
         remote: true,
-        detail: `${printable(next.host)}: ${why}`,
+        detail: `${printable(next.host)} (${why})`,
       })
     }
     const page = readIssuances(body)

@@ -102,5 +102,9 @@ const overTcp: Transport = ({ host, port }, message, heard) => {
 
 function unanswered({ host, port }: NameServer, code: 'timeout' | 'unreachable', why: string): TunnelError {
   const at = port === 53 ? host : `${isIPv6(host) ? `[${host}]` : host}:${port}`
-  return new TunnelError(code, { scope: 'process', remote: true, detail: `name server ${at}: ${why}` })
+  return new TunnelError(code, {
+    scope: 'process',
+    remote: true,
+    detail: `name server ${at} does not answer (${why})`,
+  })
 }

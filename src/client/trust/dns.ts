@@ -104,14 +104,23 @@ export class Dns {
 
   async #zoneOf(name: string): Promise<Zone> {
     for (let apex = name; ; apex = parentOf(apex)) {
-      if (apex === '')
-        throw failure('not_found', `no zone is found for ${printable(name)}: is it registered?`)
+      if (apex === '') throw await this.#zoneless(name)
       const { records } = await this.#first(this.#guides, { name: apex, type: 'NS' }, true)
       const names = records.flatMap((record) =>
         record.type === 'NS' && record.name === apex ? [record.data] : [],
       )
       if (names.length > 0) return this.#zone(apex, names)
     }
+  }
+
+  /** A resolver that knows no name at all, as one of a closed network, says nothing of this one. */
+  async #zoneless(name: string): Promise<TunnelError> {
+    const none = failure('not_found', `no zone is found for ${printable(name)} (is it registered?)`)
+    if (this.#nameservers !== undefined) return none
+    const root = await this.#first(this.#resolvers, { name: '', type: 'NS' }, true).catch(() => undefined)
+    if (root?.records.some(({ type }) => type === 'NS') === true) return none
+    const hosts = this.#resolvers.map(({ host }) => host).join(', ')
+    return failure('unreachable', `the resolver of this machine, ${hosts}, does not answer for the internet`)
   }
 
   async #zone(apex: string, names: string[]): Promise<Zone> {

@@ -15,11 +15,19 @@ export interface Finding<Check extends string = TrustCheck> {
   text: string
   /** What to do about it. */
   advice?: string
-  /** Lines to copy or to read: DNS records, foreign certificates, what remains possible. */
+  /** Lines to copy or to read: DNS records, foreign certificates. */
   details?: string[]
+  /** What holds whatever was found, as what such a check proves: said once for all findings. */
+  remarks?: string[]
 }
 
 /** Two findings of one key are about the same fact: said once. */
 export function findingKey({ check, about, text }: Finding<string>): string {
   return `${check}\n${about}\n${text}`
+}
+
+/** The fact and what to do about it, for a log: records to copy do not stand there. */
+export function sentenceOf({ about, text, advice, details = [] }: Finding<string>): string {
+  const records = details.some((line) => line.includes(' IN CAA ')) ? ': `blindgate doctor` prints them' : ''
+  return `${about}: ${text}${advice === undefined ? '' : `: ${advice}${records}`}`
 }

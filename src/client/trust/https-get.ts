@@ -39,7 +39,7 @@ export function httpsGet(url: string, { bytes, ms, ca, signal }: GetOptions): Pr
     }
     const failed = (code: 'timeout' | 'unreachable' | 'bad_message', why: string): void =>
       done(() =>
-        reject(new TunnelError(code, { scope: 'process', remote: true, detail: `${hostOf(url)}: ${why}` })),
+        reject(new TunnelError(code, { scope: 'process', remote: true, detail: `${hostOf(url)} (${why})` })),
       )
     const aborted = (): void => failed('timeout', 'the check took too long')
     const timer = setTimeout(() => failed('timeout', `no answer within ${ms / 1000} s`), ms)

@@ -24,6 +24,8 @@ export interface ProbeQuestion {
   known?: KnownKeys | undefined
   /** Of the terminators in this process; undefined: there are none. */
   nonces?: ProbeNonces | undefined
+  /** Addresses where the gateways are reached; none: not known here. */
+  gateways?: readonly string[] | undefined
   /** Visitors are to believe the certificate: false for self-signed ones. */
   wantsTrust: boolean
   /** Whether visitors can come to an address. */
@@ -45,7 +47,7 @@ export async function checkProbe(dns: Dns, question: ProbeQuestion): Promise<Fin
     addresses = (await dns.addressesOf(name)).filter(isPublic).slice(0, SELF_PROBE_ADDRESSES)
   } catch (error) {
     if (!(error instanceof TunnelError)) throw error
-    return [unprobed(host, `its addresses could not be asked for: ${error.message}`)]
+    return [unprobed(host, `its addresses could not be asked for (${error.message})`)]
   }
   if (addresses.length === 0) return [unprobed(host, 'its zone gives it no public address')]
   const ways = [undefined, ...via.slice(0, SELF_PROBE_PROXIES)]
@@ -59,6 +61,8 @@ async function probeOne(
 ): Promise<Finding> {
   const { host, name, address, port, proxy, accepted, known, nonces, wantsTrust, ca, signal, localAddress } =
     question
+  const { gateways = [] } = question
+  const atGateway = gateways.length === 0 ? undefined : gateways.includes(address)
   for (let tries = 1; ; tries++) {
     const nonce = randomBytes(16).toString('hex')
     nonces?.expect(nonce)
@@ -79,7 +83,7 @@ async function probeOne(
     // would let the next one pass.
     const broke = sight.verdict === 'none' && (sight.leaf === undefined || ownLeaf === true)
     if (broke && tries < SELF_PROBE_TRIES && signal?.aborted !== true) continue
-    return judgeProbe(host, sight, { ownLeaf, arrived, wantsTrust })
+    return judgeProbe(host, sight, { ownLeaf, arrived, wantsTrust, atGateway })
   }
 }
 

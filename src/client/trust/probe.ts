@@ -28,6 +28,8 @@ export interface ProbeKnowledge {
   arrived: boolean | undefined
   /** Visitors are to believe the certificate: false for self-signed ones. */
   wantsTrust: boolean
+  /** Whether the address is one where the gateway is reached; undefined where that is not known. */
+  atGateway?: boolean | undefined
 }
 
 export type ProbeOutcome = 'ok' | 'foreign leaf' | 'exporter mismatch' | 'nonce never arrived' | 'unreachable'
@@ -39,6 +41,9 @@ const ELSEWHERE =
   'run `blindgate doctor --probe` on a machine elsewhere, or name proxies in [trust] probe_via, to see what others see'
 const INTERCEPTED =
   'take it for intercepted: stop using this gateway for this host, have foreign certificates revoked, and set CAA records'
+
+const OLD_SERVER =
+  'or DNS still leads to your old server or a CDN, for this is no address of the gateway: then name its key in [trust] keys, and let DNS lead to the gateway'
 
 /** What a sight comes to. First match wins. */
 export function outcomeOf(sight: ProbeSight, { ownLeaf, arrived }: ProbeKnowledge): ProbeOutcome {
@@ -58,22 +63,23 @@ export function judgeProbe(host: string, sight: ProbeSight, knowledge: ProbeKnow
   const { address, via, untrusted } = sight
   const way = `${address}${via === undefined ? '' : ` through ${via}`}`
   const about = { check: 'probe' as const, about: host }
-  const details = [PROVES]
+  const remarks = [PROVES]
   if (outcome === 'ok') {
     if (untrusted !== undefined && knowledge.wantsTrust) {
       return {
         ...about,
         level: 'fail',
-        text: `ok: ${way} leads to our terminator, but visitors do not believe its certificate: ${printable(untrusted)}`,
-        advice: 'get a certificate from an authority that visitors know',
-        details,
+        text: `${way} leads to our terminator, but visitors do not believe its certificate (${printable(untrusted)})`,
+        advice:
+          'get a certificate from an authority that visitors know; if it is from a CA of your own, which they know, name its root as ca_file in [acme]',
+        remarks,
       }
     }
     return {
       ...about,
       level: 'ok',
-      text: `ok: the TLS session with ${way} ends in our terminator`,
-      details: via === undefined ? [PROVES, ELSEWHERE] : details,
+      text: `the TLS session with ${way} ends in our terminator`,
+      remarks: via === undefined ? [PROVES, ELSEWHERE] : remarks,
     }
   }
   if (outcome === 'unreachable') {
@@ -81,21 +87,21 @@ export function judgeProbe(host: string, sight: ProbeSight, knowledge: ProbeKnow
       ...about,
       // A proxy may fail by itself; to a direct visit the gateway does not answer.
       level: via === undefined ? 'fail' : 'warn',
-      text: `unreachable: ${way}: ${printable(sight.unreachable ?? '')}`,
+      text: `unreachable at ${way} (${printable(sight.unreachable ?? '')})`,
       advice:
         via === undefined
           ? 'see that the gateway runs, serves this host on its tls port, and that its firewall lets visitors in'
           : 'see that the proxy works',
-      details,
+      remarks,
     }
   }
   return {
     ...about,
     level: 'fail',
     alarm: true,
-    text: `${outcome}: ${way}: ${storyOf(outcome, sight, knowledge)}`,
-    advice: adviceFor(sight),
-    details,
+    text: `${outcome} at ${way}: ${storyOf(outcome, sight, knowledge)}`,
+    advice: adviceFor(sight, knowledge),
+    remarks,
   }
 }
 
@@ -118,8 +124,11 @@ function storyOf(
   return `nobody with our key answered there (the certificate's key is ${leaf})${stranger}`
 }
 
-function adviceFor({ verdict, identity }: ProbeSight): string {
-  return verdict === 'stranger' && identity !== undefined
-    ? `if another machine of yours serves this host with that key, name it in [trust] replicas; else ${INTERCEPTED}`
-    : INTERCEPTED
+function adviceFor({ verdict, identity }: ProbeSight, { atGateway }: ProbeKnowledge): string {
+  const advice =
+    verdict === 'stranger' && identity !== undefined
+      ? `if another machine of yours serves this host with that key, name it in [trust] replicas; else ${INTERCEPTED}`
+      : INTERCEPTED
+  // Where visitors come in need not be where the gateway is dialled: it is a possibility, and no excuse.
+  return atGateway === false ? `${advice}; ${OLD_SERVER}` : advice
 }

@@ -9,7 +9,7 @@ import {
 } from '../../limits.ts'
 import type { Millis } from '../../mux/index.ts'
 import type { TrustChecks } from './checks.ts'
-import { type Finding, findingKey } from './finding.ts'
+import { type Finding, findingKey, sentenceOf } from './finding.ts'
 import type { TrustSubject } from './subjects.ts'
 
 export interface TrustWatchOptions {
@@ -181,12 +181,12 @@ export class TrustWatch {
       if (finding.level === 'ok') continue
       if (finding.alarm === true) this.#noteAlarm(finding)
       if (this.#wasSaid(finding)) continue
-      const { check, about, text, advice = '' } = finding
+      const { check, about } = finding
       const fields = { check, host: about, service }
       if (finding.alarm === true) {
-        this.#options.log.error(fields, `${about}: ${text}: ${advice}`)
+        this.#options.log.error(fields, sentenceOf(finding))
         this.#options.alarm(finding)
-      } else this.#options.log.warn(fields, `${about}: ${text}${advice === '' ? '' : `: ${advice}`}`)
+      } else this.#options.log.warn(fields, sentenceOf(finding))
     }
   }
 

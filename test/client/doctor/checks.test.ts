@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer as createHttpServer } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
@@ -8,11 +9,14 @@ import { certificateChecks } from '../../../src/client/doctor/certificates.ts'
 import { clockChecks } from '../../../src/client/doctor/clock.ts'
 import type { DoctorContext } from '../../../src/client/doctor/context.ts'
 import { dnsChecks } from '../../../src/client/doctor/dns.ts'
+import { examine } from '../../../src/client/doctor/index.ts'
 import { portChecks } from '../../../src/client/doctor/ports.ts'
 import { runningChecks } from '../../../src/client/doctor/running.ts'
 import { targetChecks } from '../../../src/client/doctor/targets.ts'
+import { servicesTold } from '../../../src/client/doctor/told.ts'
+import { toldFindings } from '../../../src/client/doctor/trust.ts'
 import type { ClientService, ClientStatus } from '../../../src/client/index.ts'
-import { DEFAULT_TRUST } from '../../../src/config/index.ts'
+import { DEFAULT_TRUST, parseTarget } from '../../../src/config/index.ts'
 import { CLOCK_SKEW_MS } from '../../../src/limits.ts'
 import { type Issued, TestAuthority } from '../trust/authorities.ts'
 import { listening } from '../trust/machines.ts'
@@ -20,6 +24,7 @@ import { a, NameServer } from '../trust/name-server.ts'
 import { service } from '../world.ts'
 
 const HOST = 'app.example.com'
+const PIN = `sha256:${'B'.repeat(42)}A` as const
 const closing: { close(): Promise<void> }[] = []
 let ca: TestAuthority
 let ours: Issued
@@ -42,8 +47,10 @@ function context(services: ClientService[], rest: Partial<DoctorContext> = {}): 
     gateways: [],
     running: [],
     services,
+    told: new Set(),
     trust: { settings: DEFAULT_TRUST, ca: [ca.certificate] },
     signal: new AbortController().signal,
+    state: { read: async () => undefined },
     ...rest,
   } as unknown as DoctorContext
 }
@@ -107,7 +114,7 @@ describe('a certificate', () => {
     expect(await shown(ours)).toMatchObject([
       { level: 'ok', text: expect.stringMatching(/^good until \S+, for 89 days$/) },
     ])
-    expect(await shown(await ca.issue([HOST], 3))).toMatchObject([
+    expect(await shown(await ca.issue([HOST], 3, 87))).toMatchObject([
       { level: 'warn', text: expect.stringContaining('it expires on') },
     ])
     expect(await shown(await ca.issue([HOST], -0.5))).toMatchObject([
@@ -135,9 +142,11 @@ describe('a certificate', () => {
         context([https({ tls: 'acme' })], { running: tls === undefined ? [] : [status([{ tls }])] }),
       )
     const later = new Date(Date.now() + 60 * 24 * 3_600_000).toISOString()
-    expect(await acme()).toMatchObject([{ level: 'warn', advice: expect.stringContaining('blindgate up') }])
+    expect(await acme()).toMatchObject([
+      { level: 'warn', text: 'there is none yet', advice: expect.stringContaining('blindgate up') },
+    ])
     expect(await acme({ mode: 'acme', trouble: 'the CA is away' })).toMatchObject([
-      { level: 'fail', text: 'there is none yet: the CA is away' },
+      { level: 'fail', text: 'there is none yet (the CA is away)' },
     ])
     expect(await acme({ mode: 'acme', expires: later })).toMatchObject([{ level: 'ok' }])
     expect(await acme({ mode: 'acme', expires: later, trouble: 'the CA is away' })).toMatchObject([
@@ -146,7 +155,63 @@ describe('a certificate', () => {
   })
 })
 
+describe('a certificate that this client orders', () => {
+  /** A state that has one, as it is kept. */
+  async function having(days: number, age: number): Promise<Partial<DoctorContext>> {
+    const { key, cert } = await ca.issue([HOST], days, age)
+    const bytes = Buffer.from(`directory https://ca.example/directory\n${key.trimEnd()}\n${cert}`)
+    return { state: { read: async () => bytes } as unknown as DoctorContext['state'] }
+  }
+  const asked = async (days: number, age: number, runs: boolean): Promise<string[]> => {
+    const rest = await having(days, age)
+    const bytes = (await rest.state?.read('')) ?? Buffer.alloc(0)
+    const pem = /-----BEGIN CERT[^]*/.exec(bytes.toString())?.[0] ?? ''
+    const expires = new Date(new X509Certificate(pem).validTo).toISOString()
+    const running = runs ? [status([{ tls: { mode: 'acme', expires } }])] : []
+    const found = await certificateChecks(context([https({ tls: 'acme' })], { ...rest, running }))
+    return found.map(({ level, text }) => `${level} ${text.replaceAll(/\d{4}-\d\d-\d\d/g, 'DAY')}`)
+  }
+
+  it('is due when it is to be renewed, by its own life', async () => {
+    expect(await asked(32, 58, true)).toEqual(['ok good until DAY, for 31 days'])
+    expect(await asked(28, 62, true)).toEqual([
+      'warn it expires on DAY, in 27 days, and should have been renewed on DAY',
+    ])
+    expect(await asked(4, 2, true)).toEqual(['ok good until DAY, for 3 days'])
+    expect(await asked(1.5, 4.5, true)).toEqual([
+      'warn it expires on DAY, in 35 h, and should have been renewed on DAY',
+    ])
+  })
+
+  it('is in the state though no client runs', async () => {
+    expect(await asked(89, 1, false)).toEqual([
+      'warn there is one until DAY, and no client runs that shows it',
+    ])
+    expect(await asked(-1, 91, false)).toEqual(['fail it has expired on DAY'])
+  })
+})
+
 describe('targets', () => {
+  it('that speak TLS prove who they are, as to a visitor', async () => {
+    const server = createTlsServer({ key: ours.key, cert: ours.cert }, (socket) => socket.end())
+    const { port } = kept(await listening(server))
+    const other = `sha256:${'A'.repeat(43)}` as const
+    const target = parseTarget(`https://localhost:${port}`)
+    const found = await targetChecks(
+      context([
+        service('known', 1, { target, targetKey: ours.pin }),
+        service('other', 1, { target, targetKey: other }),
+        service('unbelieved', 1, { target, health: '/' }),
+      ]),
+    )
+    expect(found.map(({ level, about, text }) => `${level} ${about}: ${text}`)).toEqual([
+      `ok known: https://localhost:${port} takes connections, and proves who it is`,
+      `fail other: at https://localhost:${port} the target shows key ${ours.pin}, not the target_key ${other}`,
+      `fail unbelieved: at https://localhost:${port} its certificate is not believed (UNABLE_TO_VERIFY_LEAF_SIGNATURE)`,
+    ])
+    expect(found[2]?.advice).toBe(`if ${ours.pin} is its key, write target_key = "${ours.pin}"`)
+  })
+
   it('answer their health path, or take connections, or do not', async () => {
     const server = createHttpServer((request, response) =>
       response.writeHead(request.url === '/well' ? 200 : 500).end(),
@@ -166,8 +231,8 @@ describe('targets', () => {
     expect(findings.map(({ level, about, text }) => `${level} ${about}: ${text}`)).toEqual([
       `ok plain: 127.0.0.1:${port} takes connections`,
       `ok well: 127.0.0.1:${port} answers GET /well`,
-      `fail ill: 127.0.0.1:${port} does not answer: status 500`,
-      'fail gone: 127.0.0.1:1 does not answer: ECONNREFUSED',
+      `fail ill: 127.0.0.1:${port} does not answer (status 500)`,
+      'fail gone: 127.0.0.1:1 does not answer (ECONNREFUSED)',
     ])
   })
 })
@@ -220,6 +285,74 @@ describe('DNS and ports', () => {
   })
 })
 
+describe('services without a file', () => {
+  const running = [
+    {
+      ...status([
+        {
+          type: 'https',
+          hosts: [HOST],
+          target: 'https://127.0.0.1:1',
+          targetKey: PIN,
+          tls: { mode: 'acme', trouble: 'the CA is away' },
+        },
+        { name: 'here', type: 'http', target: 'this process', urls: ['http://g'] },
+        { name: 'ill', type: 'http', target: '127.0.0.1:1', health: 'down' },
+        { gateway: 'another', type: 'https', hosts: [HOST], target: 'https://127.0.0.1:1' },
+      ]),
+      trust: {
+        alarms: [],
+        findings: [
+          { check: 'caa' as const, about: HOST, level: 'warn' as const, text: 'there is no CAA record' },
+        ],
+      },
+    },
+  ]
+
+  it('are those of the clients that run, with their certificates and what was found of their hosts', async () => {
+    const services = servicesTold(running)
+    expect(services.map(({ name, type, tls, target }) => [name, type, tls, target.text])).toEqual([
+      ['web', 'https', 'acme', 'https://127.0.0.1:1'],
+      ['here', 'http', undefined, 'this process'],
+      ['ill', 'http', undefined, '127.0.0.1:1'],
+    ])
+    expect(services[0]).toMatchObject({ hosts: [HOST], targetKey: PIN })
+    const about = context(services, { running, told: new Set(services.map(({ name }) => name)) })
+    expect(await certificateChecks(about)).toMatchObject([
+      { level: 'fail', about: 'web', text: 'there is none yet (the CA is away)' },
+    ])
+    // What is served in the process that runs is not dialled.
+    expect((await targetChecks(about)).map(({ about }) => about)).toEqual(['web', 'ill'])
+    expect(toldFindings(about)).toEqual(running[0]?.trust.findings)
+  })
+
+  it('whose hosts nobody has looked at yet are not called well', () => {
+    const services = servicesTold(running)
+    const silent = [status([])]
+    expect(toldFindings(context(services, { running: silent, told: new Set(['web']) }))).toMatchObject([
+      { level: 'warn', about: HOST, text: 'the running client has not looked yet' },
+    ])
+  })
+})
+
+describe('all checks', () => {
+  it('may be many, without a word of Node about their listeners', async () => {
+    const warnings: Error[] = []
+    const onWarning = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', onWarning)
+    const services = Array.from({ length: 20 }, (_, at) => service(`web-${at}`, 1))
+    const state = { path: '/state', read: async () => undefined } as unknown as DoctorContext['state']
+    const found = await examine(
+      context(services, { state, identity: { pin: PIN } as DoctorContext['identity'] }),
+    )
+    expect(found).toHaveLength(1 + 2 * services.length)
+    // Node tells of them in the next turn.
+    await new Promise((resolve) => setImmediate(resolve))
+    process.off('warning', onWarning)
+    expect(warnings).toEqual([])
+  })
+})
+
 describe('what runs', () => {
   it('is told as the client tells it, with its alarms', async () => {
     const finding = {
@@ -240,13 +373,13 @@ describe('what runs', () => {
         trust: { alarms: [{ finding, first: 'A', last: 'B' }], findings: [] },
       },
     ]
-    const services = ['web', 'refused', 'slow', 'absent'].map((name) => service(name, 1))
+    const services = ['web', 'refused', 'slow', 'absent', 'quick'].map((name) => service(name, 1))
     const found = await runningChecks(context(services, { running }))
     expect(found.map(({ level, about, text }) => `${level} ${about}: ${text}`)).toEqual([
       'ok web: is offered at https://app.example.com',
       'fail refused: is refused: taken',
       'warn slow: is not offered yet',
-      'warn absent: no client that runs offers it',
+      'fail absent: no client that runs offers it',
       'ok quick: is offered at http://g:9000',
       `fail ${HOST}: the running client saw, from A to B: foreign`,
     ])

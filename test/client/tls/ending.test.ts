@@ -464,10 +464,30 @@ describe('a target that speaks TLS itself', () => {
     if (environment !== '') process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = environment
     try {
       const target = await tlsTarget()
-      await world.offer([secure('web', [HOST], `https://localhost:${target.port}`, rest)])
+      const plain = {
+        ...secure('plain', [], `https://localhost:${target.port}`, rest),
+        type: 'http' as const,
+      }
+      const client = await world.offer([
+        secure('web', [HOST], `https://localhost:${target.port}`, rest),
+        { ...plain, tls: undefined },
+      ])
       const browser = await world.visitor(HOST)
       expect(await browser.ask(get(HOST, '/secret'), '</small>')).toMatch(/^HTTP\/1\.1 502 /)
+      const visit = world.visit(world.running.http, get('x'))
+      await until(() => visit.text.includes('</small>'))
       expect(target.heard()).toBe('')
+      // It was never reached, and whoever runs the client is told why.
+      expect(client.status().errors['unreachable']).toBeGreaterThanOrEqual(2)
+      expect(client.status().errors['lost']).toBeUndefined()
+      const why =
+        'targetKey' in rest
+          ? `the target shows key ${target.pin}, not the target_key ${rest.targetKey}`
+          : `its certificate is not believed (DEPTH_ZERO_SELF_SIGNED_CERT): if ${target.pin} is its key, write target_key = "${target.pin}"`
+      for (const name of ['web', 'plain'])
+        expect(world.lines.all.map(({ msg }) => msg)).toContain(
+          `target https://localhost:${target.port} of service "${name}" fails: ${why}`,
+        )
     } finally {
       if (before === undefined) delete process.env['NODE_TLS_REJECT_UNAUTHORIZED']
       else process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = before

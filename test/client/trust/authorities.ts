@@ -17,9 +17,12 @@ const DAY = 24 * 3_600_000
 export class TestAuthority {
   /** PEM. */
   readonly certificate: string
-  readonly #issue: (names: string[], days: number) => Promise<Issued>
+  readonly #issue: (names: string[], days: number, age: number) => Promise<Issued>
 
-  private constructor(certificate: string, issue: (names: string[], days: number) => Promise<Issued>) {
+  private constructor(
+    certificate: string,
+    issue: (names: string[], days: number, age: number) => Promise<Issued>,
+  ) {
     this.certificate = certificate
     this.#issue = issue
   }
@@ -39,7 +42,7 @@ export class TestAuthority {
       },
       webcrypto,
     )
-    return new TestAuthority(ca.toString('pem'), async (names, days) => {
+    return new TestAuthority(ca.toString('pem'), async (names, days, age) => {
       const own = await newKeys()
       const certificate = await x509.X509CertificateGenerator.create(
         {
@@ -48,7 +51,7 @@ export class TestAuthority {
           publicKey: own.publicKey,
           signingKey: keys.privateKey,
           signingAlgorithm: ALGORITHM,
-          notBefore: new Date(Date.now() - DAY),
+          notBefore: new Date(Date.now() - age * DAY),
           notAfter: new Date(Date.now() + days * DAY),
           extensions: [
             new x509.SubjectAlternativeNameExtension(names.map((value) => ({ type: 'dns', value }))),
@@ -70,8 +73,9 @@ export class TestAuthority {
     })
   }
 
-  issue(names: string[], days = 90): Promise<Issued> {
-    return this.#issue(names, days)
+  /** `days`: until it ends; `age`: since it began. */
+  issue(names: string[], days = 90, age = 1): Promise<Issued> {
+    return this.#issue(names, days, age)
   }
 }
 

@@ -61,7 +61,7 @@ describe('CAA records', () => {
     expect(await check()).toMatchObject({
       level: 'ok',
       text: `the CAA records of ${HOST} deny certificates to every account but ours`,
-      details: [
+      remarks: [
         expect.stringContaining('operator of the gateway'),
         expect.stringContaining('until it expires'),
       ],
@@ -317,7 +317,7 @@ describe('the records that are printed', () => {
       `${HOST}. IN CAA 0 issuewild ";"`,
     ])
     expect(finding.details?.join('\n')).toContain('acme.challenge = "dns-01"')
-    expect(finding.details?.join('\n')).toContain('can pass http-01 and tls-alpn-01')
+    expect(finding.remarks?.join('\n')).toContain('can pass http-01 and tls-alpn-01')
   })
 
   it('stand where the host leads, when it is an alias', async () => {

@@ -124,7 +124,7 @@ describe('the guard of orders', () => {
   it('has no reason against them once the records that are printed stand', async () => {
     const guard = orderGuard(context())
     expect(await guard([HOST], OURS.uri, ['tls-alpn-01'])).toMatch(
-      /^app\.example\.com: there is no CAA record/,
+      /^app\.example\.com: there is no CAA record.*: have exactly these CAA records.*: `blindgate doctor` prints them$/,
     )
     const [finding] = await trustChecks(context()).caa(subject(), never)
     addLines(names, finding?.details?.filter((line) => line.includes(' IN CAA ')) ?? [])

@@ -1,7 +1,7 @@
 import { encode } from 'dns-packet'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { Dns } from '../../../src/client/trust/dns.ts'
+import { Dns, type Zone } from '../../../src/client/trust/dns.ts'
 import { ask } from '../../../src/client/trust/dns-ask.ts'
 import { answerIn, questionMessage } from '../../../src/client/trust/dns-message.ts'
 import { TunnelError } from '../../../src/errors.ts'
@@ -225,6 +225,22 @@ describe('zones', () => {
     await expect(dns().zoneOf('example.org')).rejects.toMatchObject({ code: 'unreachable' })
     server.instead = (_query, usual) => encode({ ...usual, flags: 3 })
     await expect(dns().zoneOf('example.org')).rejects.toMatchObject({ code: 'not_found' })
+  })
+
+  it('are told from a resolver that knows no name at all', async () => {
+    const through = (): Promise<Zone> => new Dns({ resolvers: [server.at] }).zoneOf('example.org')
+    server.instead = (_query, usual) => encode({ ...usual, flags: 3 })
+    await expect(through()).rejects.toMatchObject({
+      code: 'unreachable',
+      message: 'the resolver of this machine, 127.0.0.1, does not answer for the internet',
+    })
+    const root = [{ type: 'NS' as const, name: '.', data: 'a.root.example' }]
+    server.instead = ({ questions = [] }, usual) =>
+      encode(questions[0]?.name === '.' ? { ...usual, flags: 0, answers: root } : { ...usual, flags: 3 })
+    await expect(through()).rejects.toMatchObject({
+      code: 'not_found',
+      message: 'no zone is found for example.org (is it registered?)',
+    })
   })
 })
 

@@ -80,9 +80,9 @@ describe('a probe', () => {
     const finding = await one(port, { nonces: home.nonces })
     expect(finding).toMatchObject({
       level: 'ok',
-      text: `ok: the TLS session with 127.0.0.1:${port} ends in our terminator`,
+      text: `the TLS session with 127.0.0.1:${port} ends in our terminator`,
     })
-    expect(finding.details?.join('\n')).toMatch(
+    expect(finding.remarks?.join('\n')).toMatch(
       /this one connection was not intercepted.*spares the address.*\n.*doctor --probe/,
     )
   })
@@ -99,9 +99,9 @@ describe('a probe', () => {
     ]
     const findings = await probe(port, { via })
     expect(findings.map(({ level, text }) => `${level} ${text.replaceAll(String(port), 'PORT')}`)).toEqual([
-      'ok ok: the TLS session with 127.0.0.1:PORT ends in our terminator',
-      'ok ok: the TLS session with 127.0.0.1:PORT through http://p:1 ends in our terminator',
-      'ok ok: the TLS session with 127.0.0.1:PORT through socks5://p:2 ends in our terminator',
+      'ok the TLS session with 127.0.0.1:PORT ends in our terminator',
+      'ok the TLS session with 127.0.0.1:PORT through http://p:1 ends in our terminator',
+      'ok the TLS session with 127.0.0.1:PORT through socks5://p:2 ends in our terminator',
     ])
     expect([http.asked, socks.asked]).toEqual([[`127.0.0.1:${port}`], [`127.0.0.1:${port}`]])
   })
@@ -138,6 +138,8 @@ describe('a probe', () => {
     const finding = await one(home.port, { ca: undefined })
     expect(finding).toMatchObject({ level: 'fail', text: expect.stringContaining('visitors do not believe') })
     expect(finding.alarm).toBeUndefined()
+    expect(finding.text).not.toMatch(/^ok/)
+    expect(finding.advice).toContain('ca_file in [acme]')
     expect(await one(home.port, { ca: undefined, wantsTrust: false })).toMatchObject({ level: 'ok' })
     // Nor one for another name.
     const elsewhere = kept(await terminator(identity, await ca.issue(['other.example.com'])))
@@ -161,12 +163,12 @@ describe('a probe', () => {
     const finding = await one(silent.port)
     expect(finding).toMatchObject({
       level: 'fail',
-      text: expect.stringMatching(/^unreachable: 127\.0\.0\.1:/),
+      text: expect.stringMatching(/^unreachable at 127\.0\.0\.1:/),
     })
     const home = kept(await terminator(identity, ours, { maxVersion: 'TLSv1.2' }))
     expect(await one(home.port)).toMatchObject({
       level: 'fail',
-      text: expect.stringMatching(/^unreachable: /),
+      text: expect.stringMatching(/^unreachable at /),
     })
     const refusing = kept(await httpProxy('127.0.0.1', 403))
     const locked = kept(await socksProxy('127.0.0.1', 2))
@@ -175,8 +177,8 @@ describe('a probe', () => {
       { kind: 'socks5' as const, host: '127.0.0.1', port: locked.port, text: 'socks5://p:2' },
     ]
     const texts = (await probe(home.port, { via })).map(({ text }) => text)
-    expect(texts[1]).toContain('through http://p:1: the proxy refuses (403)')
-    expect(texts[2]).toContain('through socks5://p:2: the proxy wants a password')
+    expect(texts[1]).toContain('through http://p:1 (the proxy refuses (403)')
+    expect(texts[2]).toContain('through socks5://p:2 (the proxy wants a password')
   })
 
   it('is not made without a public address', async () => {
@@ -219,8 +221,8 @@ describe('a hostile gateway', () => {
       expect(finding).toMatchObject({ level: 'fail', alarm: true })
       expect(finding.text).toMatch(
         known
-          ? /^foreign leaf: .* is not ours, and the nonce never arrived here$/
-          : /^nonce never arrived: .*: nobody with our key answered there/,
+          ? /^foreign leaf at .* is not ours, and the nonce never arrived here$/
+          : /^nonce never arrived at .*: nobody with our key answered there/,
       )
       expect(finding.text).toContain(theirs.pin)
     },
@@ -242,13 +244,22 @@ describe('a hostile gateway', () => {
     expect(await one(other.port, { known: undefined })).toMatchObject({ alarm: true })
   })
 
+  it('may be an old server that DNS still leads to, where the gateway has another address', async () => {
+    const home = kept(await terminator(identity, ours))
+    const { port } = kept(await hostileGateway(home.port, theirs))
+    const old = expect.stringContaining('or DNS still leads to your old server')
+    expect(await one(port, { gateways: ['192.0.2.1'] })).toMatchObject({ alarm: true, advice: old })
+    for (const gateways of [['127.0.0.1'], []])
+      expect(await one(port, { gateways })).not.toMatchObject({ advice: old })
+  })
+
   it('that relays what it reads is caught: our terminator shows another certificate', async () => {
     const home = kept(await terminator(identity, ours))
     const { port } = kept(await hostileGateway(home.port, theirs, { relays: true, host: HOST }))
     expect(await one(port, { known: undefined })).toMatchObject({
       alarm: true,
       text: expect.stringMatching(
-        /^foreign leaf: .*our terminator shows another certificate.*somebody between ends TLS/,
+        /^foreign leaf at .*our terminator shows another certificate.*somebody between ends TLS/,
       ),
     })
   })
@@ -258,12 +269,12 @@ describe('a hostile gateway', () => {
     const { port } = kept(await hostileGateway(home.port, ours, { relays: true, host: HOST }))
     expect(await one(port, { nonces: home.nonces })).toMatchObject({
       alarm: true,
-      text: expect.stringMatching(/^exporter mismatch: .*somebody else has its key/),
+      text: expect.stringMatching(/^exporter mismatch at .*somebody else has its key/),
     })
     const silent = kept(await hostileGateway(home.port, ours))
     expect(await one(silent.port, { nonces: home.nonces })).toMatchObject({
       alarm: true,
-      text: expect.stringMatching(/^nonce never arrived: /),
+      text: expect.stringMatching(/^nonce never arrived at /),
     })
   })
 
