@@ -232,7 +232,7 @@ describe.skipIf(GO_MISSING)('a client with https services (Pebble; skipped witho
       expect.arrayContaining([
         `ok    caa ${host}: the CAA records of ${host} deny certificates to every account but ours`,
         `ok    ct ${host}: certificate transparency shows no key but ours (certificates that are valid now: 1)`,
-        `ok    probe ${host}: ok: the TLS session with 127.0.0.1:${place.tls} ends in our terminator`,
+        `ok    probe ${host}: the TLS session with 127.0.0.1:${place.tls} ends in our terminator`,
       ]),
     )
   }, 120_000)

@@ -236,7 +236,7 @@ describe('a hostile gateway', () => {
     const gateway = kept(await hostileGateway(home.port, theirs, how))
     expect(await one(gateway.port, { nonces: home.nonces })).toMatchObject({
       alarm: true,
-      text: expect.stringMatching(/^foreign leaf: /),
+      text: expect.stringMatching(/^foreign leaf at /),
     })
     expect(gateway.intercepted).toHaveLength(1)
     // By one who does not know which keys are ours, too.
