@@ -1,5 +1,5 @@
 /** How long small requests take while large downloads go through the same tunnel. */
-import { blindgate } from './blindgate.ts'
+import { BUILDS, blindgate } from './blindgate.ts'
 import type { Measurement } from './measurement.ts'
 import { fileTarget, nginxTwice } from './nginx.ts'
 import { PEERS } from './peers.ts'
@@ -14,7 +14,7 @@ const CONNECTIONS = 8
 /** How much longer the downloads go than the requests beside them: both begin at once, none may be alone. */
 const LONGER_SECONDS = 1
 
-const KINDS = [nginxTwice, blindgate, ...PEERS]
+const KINDS = [nginxTwice, blindgate, ...BUILDS, ...PEERS]
 
 type Sample = {
   readonly p50: number

@@ -1,17 +1,31 @@
 /** What is measured of ours: the built programs, as a user has them. */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { type Launched, launch } from './launched.ts'
 import { freePort, listening, type Program, run } from './process.ts'
 import { direct, type Kind, type Link, type System } from './systems.ts'
 
-const program = join(import.meta.dirname, '..', '..', 'dist', 'cli', 'main.js')
+const root = join(import.meta.dirname, '..', '..')
+
+/** BENCH_PROFILE=FOLDER: each of our processes leaves a CPU profile there. It costs some percent. */
+const folder = process.env['BENCH_PROFILE']
+const node = folder === undefined ? [] : ['--cpu-prof', '--cpu-prof-dir', folder]
 
 export const blindgate: Kind = {
   name: 'blindgate',
   missing: notBuilt,
   start: (target, link) => blindgatePair('tcp', target, link),
 }
+
+/** BENCH_BUILDS=FOLDER[:FOLDER]: other checkouts, built, each called after its folder, to see what a change does in one and the same run. */
+export const BUILDS: readonly Kind[] = (process.env['BENCH_BUILDS'] ?? '')
+  .split(':')
+  .filter((build) => build !== '')
+  .map((build) => ({
+    name: `blindgate of ${basename(build)}`,
+    missing: notBuilt,
+    start: (target, link) => blindgatePair('tcp', target, link, build),
+  }))
 
 /** The same two programs, with visitors on the gateway's http port. */
 export const blindgateHttp: Kind = {
@@ -35,7 +49,11 @@ export const blindgatePassthrough: Kind = {
 }
 
 async function notBuilt(): Promise<string | undefined> {
-  return existsSync(program) ? undefined : 'blindgate is not built: npm run build'
+  return existsSync(programOf(root)) ? undefined : 'blindgate is not built: npm run build'
+}
+
+function programOf(build: string): string {
+  return join(build, 'dist', 'cli', 'main.js')
 }
 
 export interface BlindgatePair extends System {
@@ -51,14 +69,19 @@ export type Offer = 'tcp' | 'http' | 'https' | 'passthrough'
 const DRAIN = ['--drain', '500ms']
 
 /** A gateway and a client that offers one service. */
-export function blindgatePair(offer: Offer, target: number, link = direct): Promise<BlindgatePair> {
+export function blindgatePair(
+  offer: Offer,
+  target: number,
+  link = direct,
+  build = root,
+): Promise<BlindgatePair> {
   const { type, service } = OFFERS[offer]
-  return pair(offer, link, async (port) => [type, `127.0.0.1:${target}`, ...service(port), ...DRAIN])
+  return pair(build, offer, link, async (port) => [type, `127.0.0.1:${target}`, ...service(port), ...DRAIN])
 }
 
 /** A gateway and a client that offers http services at so many hosts: `nameOfHost` of 0, 1, … */
 export function blindgateHosts(target: number, count: number): Promise<BlindgatePair> {
-  return pair('http', direct, async (_port, launched) => {
+  return pair(root, 'http', direct, async (_port, launched) => {
     const services = Array.from({ length: count }, (_, index) => [
       '[[service]]',
       `name = "s${index}"`,
@@ -76,6 +99,7 @@ export function nameOfHost(index: number): string {
 
 /** `client`: the arguments of the client's command, for visitors on the port. */
 function pair(
+  build: string,
   offer: Offer,
   link: Link,
   client: (port: number, launched: Launched) => Promise<string[]>,
@@ -83,7 +107,8 @@ function pair(
   return launch('blindgate', async (launched) => {
     const [port, tunnel] = [await freePort(), await freePort()]
     const args = (side: string, ...more: string[]) => [
-      program,
+      ...node,
+      programOf(build),
       ...more,
       '--state',
       join(launched.folder, side),

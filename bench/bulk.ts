@@ -1,5 +1,5 @@
 /** One large transfer: how fast, and at what CPU per gigabyte, each way. */
-import { blindgate } from './blindgate.ts'
+import { BUILDS, blindgate } from './blindgate.ts'
 import { frpTcp } from './frp.ts'
 import type { Measurement, Settings } from './measurement.ts'
 import { fileTarget, nginxTwice, type Target } from './nginx.ts'
@@ -8,7 +8,7 @@ import { atLeast, atMost, type Goal, skip, type Table } from './report.ts'
 import { cpuWhile, interleave, type Rounds } from './rounds.ts'
 import { download, largeFile, type Moved, sinkTarget, upload, withoutCurl } from './transfers.ts'
 
-const KINDS = [nginxTwice, blindgate, ...PEERS]
+const KINDS = [nginxTwice, blindgate, ...BUILDS, ...PEERS]
 
 type Sample = {
   /** Megabytes (10^6) per second. */

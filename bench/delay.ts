@@ -12,6 +12,19 @@ const BUFFER_BYTES = 64 * 1024 * 1024
 
 /** One direction. */
 class Way {
+  /** Until both have ended. */
+  static between(from: Socket, to: Socket, delay: number): Way {
+    const way = new Way(from, to, delay)
+    from.on('data', (chunk: Buffer) => way.#take(chunk))
+    from.on('end', () => way.#take(undefined))
+    from.on('error', () => to.destroy())
+    from.on('close', (broken) => {
+      if (broken) to.destroy()
+    })
+    to.on('drain', () => way.#drained())
+    return way
+  }
+
   readonly #from: Socket
   readonly #to: Socket
   readonly #delay: number
@@ -21,16 +34,15 @@ class Way {
   #timer: NodeJS.Timeout | undefined
   #blocked = false
 
-  constructor(from: Socket, to: Socket, delay: number) {
+  private constructor(from: Socket, to: Socket, delay: number) {
     this.#from = from
     this.#to = to
     this.#delay = delay
-    from.on('data', (chunk: Buffer) => this.#take(chunk))
-    from.on('end', () => this.#take(undefined))
-    to.on('drain', () => {
-      this.#blocked = false
-      this.#send()
-    })
+  }
+
+  #drained(): void {
+    this.#blocked = false
+    this.#send()
   }
 
   /** Undefined: the end. */
@@ -86,15 +98,7 @@ if (!(port !== undefined && port > 0 && delay !== undefined && delay >= 0)) {
 }
 const server = createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
   const far = connect({ host: '127.0.0.1', port, allowHalfOpen: true, noDelay: true })
-  for (const [from, to] of [
-    [near, far],
-    [far, near],
-  ] as const) {
-    new Way(from, to, delay)
-    from.on('error', () => to.destroy())
-    from.on('close', (broken) => {
-      if (broken) to.destroy()
-    })
-  }
+  Way.between(near, far, delay)
+  Way.between(far, near, delay)
 })
 server.listen(0, '127.0.0.1', () => console.log((server.address() as AddressInfo).port))

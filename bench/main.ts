@@ -89,11 +89,12 @@ async function measure(): Promise<void> {
   }
   const run: Run = { date: new Date().toISOString(), machine, rounds, seconds, results: {} }
   mkdirSync(BUILD, { recursive: true })
-  for (const { name, about, run: begin } of ALL) {
+  for (const measurement of ALL) {
+    const { name, about } = measurement
     if (positionals.length > 0 && !positionals.includes(name)) continue
     console.log(`${name}: ${about}`)
     try {
-      const outcome = await begin(settings)
+      const outcome = await measurement.run(settings)
       console.log(`${show(outcome)}\n`)
       run.results[name] = { about, ...outcome }
     } catch (error) {

@@ -1,5 +1,5 @@
 /** Short visits: a new connection for each request; of http it reaches a connection to the target that is there already. */
-import { blindgate, blindgateHttp } from './blindgate.ts'
+import { BUILDS, blindgate, blindgateHttp } from './blindgate.ts'
 import { frpHttp, frpTcp } from './frp.ts'
 import type { Measurement } from './measurement.ts'
 import { nginxTwice } from './nginx.ts'
@@ -30,7 +30,7 @@ function measurement(
   }
 }
 
-export const tcpnew = measurement('tcpnew', 'tcp', [nginxTwice, blindgate, ...PEERS], (rounds) => {
+export const tcpnew = measurement('tcpnew', 'tcp', [nginxTwice, blindgate, ...BUILDS, ...PEERS], (rounds) => {
   const ratio = (to: Kind) => rounds.ratio('perSecond', blindgate, to)
   return [
     ...atLeast('new connections/s, tcp', ratio(nginxTwice), `× ${nginxTwice.name}`, 0.5, 0.8),

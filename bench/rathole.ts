@@ -32,16 +32,22 @@ export const rathole: Kind = {
       }
       const server = begin('server', [
         `bind_addr = "127.0.0.1:${tunnel}"`,
-        ...['[server.transport]', 'type = "noise"'],
-        ...['[server.transport.noise]', `local_private_key = "${secret}"`],
-        ...['[server.services.bench]', `bind_addr = "127.0.0.1:${port}"`],
+        '[server.transport]',
+        'type = "noise"',
+        '[server.transport.noise]',
+        `local_private_key = "${secret}"`,
+        '[server.services.bench]',
+        `bind_addr = "127.0.0.1:${port}"`,
       ])
       await listening(tunnel)
       const client = begin('client', [
         `remote_addr = "127.0.0.1:${await link(tunnel)}"`,
-        ...['[client.transport]', 'type = "noise"'],
-        ...['[client.transport.noise]', `remote_public_key = "${known}"`],
-        ...['[client.services.bench]', `local_addr = "127.0.0.1:${target}"`],
+        '[client.transport]',
+        'type = "noise"',
+        '[client.transport.noise]',
+        `remote_public_key = "${known}"`,
+        '[client.services.bench]',
+        `local_addr = "127.0.0.1:${target}"`,
       ])
       await listening(port)
       return { port, gateway: server.pid, client: client.pid }

@@ -1,6 +1,6 @@
 /** Memory of each side: when it has started, and when it has been busy and is idle again. */
 import { setTimeout as pause } from 'node:timers/promises'
-import { blindgate, blindgateHttp } from './blindgate.ts'
+import { BUILDS, blindgate, blindgateHttp } from './blindgate.ts'
 import type { Measurement } from './measurement.ts'
 import { settledBytes } from './memory.ts'
 import { fileTarget, nginxTwice } from './nginx.ts'
@@ -15,7 +15,7 @@ const IDLE_MS = 30_000
 const ROUNDS = 3
 const MB = 1e6
 
-const KINDS = [nginxTwice, blindgate, blindgateHttp, ...PEERS]
+const KINDS = [nginxTwice, blindgate, ...BUILDS, blindgateHttp, ...PEERS]
 
 type Sample = {
   /** Megabytes of each side. */

@@ -1,7 +1,7 @@
 /** A client that is far away: what a round trip between the two sides costs visitors. */
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { blindgate } from './blindgate.ts'
+import { BUILDS, blindgate } from './blindgate.ts'
 import { frpTcp } from './frp.ts'
 import type { Measurement } from './measurement.ts'
 import { fileTarget, nginxTwice } from './nginx.ts'
@@ -20,7 +20,7 @@ const VISITORS = 20
 const TOGETHER = 8
 
 /** bore cannot be told where its server is. */
-const KINDS = [nginxTwice, blindgate, ...ENCRYPTING]
+const KINDS = [nginxTwice, blindgate, ...BUILDS, ...ENCRYPTING]
 
 type Sample = {
   /** Milliseconds from a visitor's first packet to the first byte of its answer. */

@@ -37,7 +37,11 @@ export const ssh: Kind = {
       const to = ['-p', `${await link(tunnel)}`, `${userInfo().username}@127.0.0.1`]
       const forward = ['-R', `127.0.0.1:${port}:127.0.0.1:${target}`]
       const client = launched.program('ssh', [
-        ...['-F', 'none', '-N', '-i', user],
+        '-F',
+        'none',
+        '-N',
+        '-i',
+        user,
         ...options.flatMap((option) => ['-o', option]),
         ...forward,
         ...to,

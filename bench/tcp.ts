@@ -1,5 +1,5 @@
 /** Small requests through a port of tcp, at so many keep-alive connections: CPU of both sides, beside two nginx hops. */
-import { blindgate, blindgateHttp } from './blindgate.ts'
+import { BUILDS, blindgate, blindgateHttp } from './blindgate.ts'
 import { frpHttp, frpTcp } from './frp.ts'
 import type { Measurement } from './measurement.ts'
 import { nginxTwice } from './nginx.ts'
@@ -14,7 +14,7 @@ const LIMITS = { 1: { bar: 2.2, aim: 1.4 }, 64: { bar: 1.15, aim: 0.85 }, 256: {
 /** http, of the CPU per request of the same gateway's tcp. */
 const HTTP = { bar: 1.25, aim: 1.1 }
 
-const KINDS = [nginxTwice, blindgate, blindgateHttp, ...PEERS]
+const KINDS = [nginxTwice, blindgate, ...BUILDS, blindgateHttp, ...PEERS]
 
 function tcp(connections: keyof typeof LIMITS): Measurement {
   return {
@@ -60,7 +60,7 @@ export const http64: Measurement = {
   async run(settings) {
     const missing = withoutWrk()
     if (missing !== undefined) return skip(missing)
-    const kinds = [nginxTwice, blindgate, blindgateHttp, frpTcp, frpHttp]
+    const kinds = [nginxTwice, blindgate, ...BUILDS, blindgateHttp, frpTcp, frpHttp]
     const rounds = await requests(kinds, wrk({ connections: 64 }), settings)
     const frp = rounds.ratio('perSecond', blindgateHttp, frpHttp)
     return rounds.outcome(
