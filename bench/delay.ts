@@ -10,6 +10,9 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 /** At 25 ms each way 2.7 GB/s: more than anything on one machine sends. */
 const BUFFER_BYTES = 64 * 1024 * 1024
 
+/** Sent at a time. */
+const WRITE_BYTES = 4 * 1024 * 1024
+
 /** One direction. */
 class Way {
   /** Until both have ended. */
@@ -21,7 +24,6 @@ class Way {
     from.on('close', (broken) => {
       if (broken) to.destroy()
     })
-    to.on('drain', () => way.#drained())
     return way
   }
 
@@ -32,17 +34,12 @@ class Way {
   #head = 0
   #bytes = 0
   #timer: NodeJS.Timeout | undefined
-  #blocked = false
+  #writing = false
 
   private constructor(from: Socket, to: Socket, delay: number) {
     this.#from = from
     this.#to = to
     this.#delay = delay
-  }
-
-  #drained(): void {
-    this.#blocked = false
-    this.#send()
   }
 
   /** Undefined: the end. */
@@ -55,7 +52,7 @@ class Way {
 
   #wait(): void {
     const next = this.#due[this.#head]
-    if (next === undefined || this.#timer !== undefined || this.#blocked) return
+    if (next === undefined || this.#timer !== undefined || this.#writing) return
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined
@@ -65,29 +62,40 @@ class Way {
     )
   }
 
-  /** Sends what is due, as far as it is taken. */
+  /** Sends what is due, in one write; the next begins when that has left. */
   #send(): void {
-    if (this.#to.destroyed) return
     // A timer may be a moment early.
     const now = performance.now() + 0.5
-    this.#to.cork()
-    for (let next = this.#due[this.#head]; next !== undefined && next.at <= now && !this.#blocked; ) {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    let ended = false
+    while (bytes < WRITE_BYTES) {
+      const next = this.#due[this.#head]
+      if (next === undefined || next.at > now) break
       this.#head += 1
-      if (next.chunk === undefined) this.#to.end()
-      else {
-        this.#bytes -= next.chunk.length
-        this.#blocked = !this.#to.write(next.chunk) && this.#to.writableLength > BUFFER_BYTES / 16
-      }
-      next = this.#due[this.#head]
+      if (next.chunk === undefined) ended = true
+      else chunks.push(next.chunk)
+      bytes += next.chunk?.length ?? 0
     }
+    const last = chunks.pop()
+    this.#to.cork()
+    for (const chunk of chunks) this.#to.write(chunk)
+    this.#writing = last !== undefined
+    if (last !== undefined) this.#to.write(last, this.#written)
+    if (ended) this.#to.end()
     this.#to.uncork()
-    if (this.#to.writableLength === 0) this.#blocked = false
+    this.#bytes -= bytes
     if (this.#head > 1024) {
       this.#due.splice(0, this.#head)
       this.#head = 0
     }
     if (this.#bytes < BUFFER_BYTES / 2) this.#from.resume()
     this.#wait()
+  }
+
+  readonly #written = (error?: Error | null): void => {
+    this.#writing = false
+    if (!error) this.#wait()
   }
 }
 
