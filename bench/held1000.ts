@@ -1,11 +1,12 @@
 /** What visitors cost the gateway who wait for a client that is away, each having sent a browser's request. */
 import { connect, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
+import { blindgateHttp, blindgatePair } from './blindgate.ts'
 import type { Measurement } from './measurement.ts'
 import { settledBytes } from './memory.ts'
 import { httpTarget } from './nginx.ts'
-import { bar, format, skip, spread, table } from './report.ts'
-import { blindgateHttp, blindgatePair, type System } from './systems.ts'
+import { atMost, format, skip, spread } from './report.ts'
+import type { System } from './systems.ts'
 
 const VISITORS = 1_000
 const BAR_MIB = 32
@@ -30,9 +31,11 @@ export const held1000: Measurement = {
     const all = spread(grown.map((bytes) => bytes / MiB))
     const each = spread(grown.map((bytes) => bytes / VISITORS))
     const row = [blindgateHttp.name, format(all), format(each, 0)]
-    console.log(`\n${table(['system', 'gateway MiB', 'bytes/visitor'], [row])}`)
-    console.log(bar('memory of the gateway', all.median, BAR_MIB, 'MiB'))
-    return { visitors: VISITORS, bar: BAR_MIB, mebibytes: all, bytesPerVisitor: each }
+    return {
+      tables: [{ head: ['system', 'gateway MiB', 'bytes/visitor'], rows: [row] }],
+      goals: atMost(`memory of ${VISITORS} held visitors`, all, 'MiB', BAR_MIB),
+      figures: { visitors: VISITORS, mebibytes: all, bytesPerVisitor: each },
+    }
   },
 }
 

@@ -8,6 +8,7 @@ import {
   writeResponse,
 } from '../src/http1/index.ts'
 import type { Measurement } from './measurement.ts'
+import { recordTable } from './report.ts'
 
 /** What Chrome sends for a page's picture, with a session's cookies. */
 const BROWSER = Buffer.from(
@@ -129,8 +130,7 @@ export const http1: Measurement = {
       perSecond: Math.round(best[index] ?? 0),
       MBperSecond: Math.round(((best[index] ?? 0) * bytes) / 1e6),
     }))
-    console.table(results)
-    return Promise.resolve(results)
+    return Promise.resolve({ tables: [recordTable(results)], goals: [], figures: results })
   },
 }
 

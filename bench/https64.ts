@@ -1,9 +1,10 @@
 /** TLS that ends in the client: CPU of both hops, beside nginx that looks for the host in front of nginx where TLS ends. */
+import { blindgateHttps } from './blindgate.ts'
 import type { Measurement } from './measurement.ts'
 import { nginxTls } from './nginx.ts'
-import { bar, skip } from './report.ts'
-import { requests, withoutWrk, wrk } from './requests.ts'
-import { blindgateHttps } from './systems.ts'
+import { atMost, skip } from './report.ts'
+import { requests, requestsTable } from './requests.ts'
+import { withoutWrk, wrk } from './wrk.ts'
 
 const CONNECTIONS = 64
 /** Of the reference's CPU per request. */
@@ -15,10 +16,12 @@ export const https64: Measurement = {
   async run(settings) {
     const missing = withoutWrk()
     if (missing !== undefined) return skip(missing)
-    const load = wrk({ connections: CONNECTIONS, tls: true })
-    const { results, ratio } = await requests([nginxTls, blindgateHttps], nginxTls, load, settings)
-    const ours = ratio('both', blindgateHttps, nginxTls)
-    if (ours !== undefined) console.log(bar('CPU per request', ours.median, BAR, '× nginx'))
-    return { connections: CONNECTIONS, bar: BAR, ratio: ours, results }
+    const kinds = [nginxTls, blindgateHttps]
+    const rounds = await requests(kinds, wrk({ connections: CONNECTIONS, tls: true }), settings)
+    const ours = rounds.ratio('both', blindgateHttps, nginxTls)
+    return rounds.outcome(
+      [requestsTable(rounds, kinds, nginxTls)],
+      atMost(`CPU per request, https, ${CONNECTIONS}`, ours, `× ${nginxTls.name}`, BAR),
+    )
   },
 }

@@ -1,9 +1,9 @@
 /** Short visits by TLS that ends in the client: a handshake for each request, whole or resumed by a ticket. */
+import { blindgateHttps } from './blindgate.ts'
 import type { Measurement } from './measurement.ts'
 import { nginxTls } from './nginx.ts'
 import { atLeast, skip } from './report.ts'
-import { requests } from './requests.ts'
-import { blindgateHttps } from './systems.ts'
+import { requests, requestsTable } from './requests.ts'
 import { type Handshake, visitors, withoutVisitors } from './visitors.ts'
 
 const AT_ONCE = 16
@@ -18,10 +18,13 @@ function measurement(name: string, handshake: Handshake, least: number, what: st
       if (missing !== undefined) return skip(missing)
       const { load, remove } = await visitors({ atOnce: AT_ONCE, handshake })
       try {
-        const { results, ratio } = await requests([nginxTls, blindgateHttps], nginxTls, load, settings)
-        const ours = ratio('requestsPerSecond', blindgateHttps, nginxTls)
-        if (ours !== undefined) console.log(atLeast('connections per second', ours.median, least, '× nginx'))
-        return { atOnce: AT_ONCE, bar: least, ratio: ours, results }
+        const kinds = [nginxTls, blindgateHttps]
+        const rounds = await requests(kinds, load, settings)
+        const ours = rounds.ratio('perSecond', blindgateHttps, nginxTls)
+        return rounds.outcome(
+          [requestsTable(rounds, kinds, nginxTls)],
+          atLeast(`connections/s, https, ${what}`, ours, `× ${nginxTls.name}`, least),
+        )
       } finally {
         remove()
       }

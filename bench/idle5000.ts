@@ -1,15 +1,17 @@
 /** What 5 000 visitors that sit still cost in memory, on each side of one tunnel. */
 import { connect, createServer, type Server, type Socket } from 'node:net'
+import { blindgate } from './blindgate.ts'
 import type { Measurement, Settings } from './measurement.ts'
 import { settledBytes } from './memory.ts'
 import { nginxTwice } from './nginx.ts'
 import { descriptors } from './process.ts'
-import { bar, format, spread, table } from './report.ts'
-import { blindgate, type Kind, type System } from './systems.ts'
+import { atMost, format, type Outcome, spread } from './report.ts'
+import type { Kind, System } from './systems.ts'
 
 const VISITORS = 5_000
 /** Memory per visitor on each side. */
-const BAR_KIB = 16
+const BAR_KIB = 14
+const AIM_KIB = 10
 /** Visitors per source address: a gateway bounds them, and loopback has addresses enough. */
 const PER_ADDRESS = 500
 const AT_ONCE = 100
@@ -62,20 +64,22 @@ async function rounds(kind: Kind, visitors: number, settings: Settings): Promise
   return found
 }
 
-function report(results: Record<string, Round[]>, visitors: number): unknown {
+function report(results: Record<string, Round[]>, visitors: number): Outcome {
   const found = Object.entries(results).map(([name, each]) => ({
     name,
     gateway: spread(each.map((round) => round.gateway)),
     client: spread(each.map((round) => round.client)),
   }))
   const rows = found.map((each) => [each.name, format(each.gateway), format(each.client)])
-  console.log(`\n${table(['system', 'gateway KiB/visitor', 'client KiB/visitor'], rows)}`)
   const ours = found.find((each) => each.name === blindgate.name)
-  if (ours !== undefined) {
-    console.log(bar('memory per visitor, gateway', ours.gateway.median, BAR_KIB, 'KiB'))
-    console.log(bar('memory per visitor, client', ours.client.median, BAR_KIB, 'KiB'))
+  return {
+    tables: [{ head: ['system', 'gateway KiB/visitor', 'client KiB/visitor'], rows }],
+    goals: [
+      ...atMost('memory per idle visitor, gateway', ours?.gateway, 'KiB', BAR_KIB, AIM_KIB),
+      ...atMost('memory per idle visitor, client', ours?.client, 'KiB', BAR_KIB, AIM_KIB),
+    ],
+    figures: { visitors, results: found },
   }
-  return { visitors, bar: BAR_KIB, results: found }
 }
 
 async function measure(system: System, visitors: number): Promise<Round> {

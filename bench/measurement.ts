@@ -1,4 +1,5 @@
 /** What `npm run bench` can run. */
+import type { Outcome, Skipped } from './report.ts'
 
 export interface Settings {
   readonly rounds: number
@@ -11,6 +12,6 @@ export interface Settings {
 export interface Measurement {
   readonly name: string
   readonly about: string
-  /** Prints as it goes; gives what goes into build/bench.json. */
-  run(settings: Settings): Promise<unknown>
+  /** Prints how it goes; gives what is shown and written into build/bench.json. */
+  run(settings: Settings): Promise<Outcome | Skipped>
 }

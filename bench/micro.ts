@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Measurement } from './measurement.ts'
+import { recordTable } from './report.ts'
 
 export const micro: Measurement = {
   name: 'micro',
@@ -18,11 +19,7 @@ export const micro: Measurement = {
         results[key] = await (measure as () => unknown)()
       }
     }
-    for (const [key, result] of Object.entries(results)) {
-      if (result === undefined) continue
-      console.log(`  ${key}`)
-      console.table(result)
-    }
-    return results
+    const records = Object.values(results).flatMap((each) => (Array.isArray(each) ? (each as object[]) : []))
+    return { tables: [recordTable(records)], goals: [], figures: results }
   },
 }

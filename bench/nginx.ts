@@ -4,26 +4,26 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { selfSigned } from '../src/client/tls/self-signed.ts'
 import { descriptors, find, freePort, listening, type Program, run, start } from './process.ts'
-import type { Kind, System } from './systems.ts'
+import { direct, type Kind, type Link, type System } from './systems.ts'
 
 /** The reference: what two hops cost in C, without encryption. */
 export const nginxTwice: Kind = {
   name: 'nginx stream ×2',
   missing: streamMissing,
-  start: (target) => pair(hop, (port) => hop(port, target)),
+  start: (target, link) => pair(hop, (port) => hop(port, target), link),
 }
 
 /** The reference where visitors speak TLS: a hop that looks for their host and one where it ends, as each comes from its box. */
 export const nginxTls: Kind = {
   name: 'nginx preread+tls',
   missing: streamMissing,
-  async start(target) {
+  async start(target, link) {
     const files = await certificateFiles()
     const upstream = `upstream target { server 127.0.0.1:${target}; keepalive 256; keepalive_requests 1000000000; }`
     const location = 'proxy_pass http://target; proxy_http_version 1.1; proxy_set_header Connection "";'
     const client = (port: number) => http(`${upstream} ${tlsServer(port, files.folder, location)}`)
     try {
-      return await pair(sniHop, client)
+      return await pair(sniHop, client, link)
     } finally {
       // It has read them.
       files.remove()
@@ -39,15 +39,16 @@ async function streamMissing(): Promise<string | undefined> {
     : undefined
 }
 
-/** Two of them, one in front of the other. */
+/** Two of them, one in front of the other. No tunnel: it is the gateway that dials over what lies between. */
 async function pair(
   gatewayBlock: (port: number, middle: number) => string,
   clientBlock: (port: number) => string,
+  link: Link = direct,
 ): Promise<System> {
   const [port, middle] = [await freePort(), await freePort()]
   const client = await startNginx(clientBlock(middle), middle)
   try {
-    const gateway = await startNginx(gatewayBlock(port, middle), port)
+    const gateway = await startNginx(gatewayBlock(port, await link(middle)), port)
     const stop = async (): Promise<void> => {
       await gateway.stop()
       await client.stop()
@@ -91,8 +92,9 @@ function tlsServer(port: number, folder: string, location: string): string {
   }`
 }
 
-export interface Target extends Program {
+export interface Target {
   readonly port: number
+  stop(): Promise<void>
 }
 
 const ANSWER = 'return 200 "ok\\n";'
@@ -101,6 +103,15 @@ const ANSWER = 'return 200 "ok\\n";'
 export async function httpTarget(): Promise<Target> {
   const port = await freePort()
   const nginx = await startNginx(http(`server { listen 127.0.0.1:${port}; location / { ${ANSWER} } }`), port)
+  return { ...nginx, port }
+}
+
+/** The same, with what is in a folder besides. */
+export async function fileTarget(folder: string): Promise<Target> {
+  const port = await freePort()
+  const files = `sendfile on; location /big { root ${folder}; }`
+  const block = `server { listen 127.0.0.1:${port}; ${files} location = / { ${ANSWER} } }`
+  const nginx = await startNginx(http(block), port)
   return { ...nginx, port }
 }
 

@@ -1,9 +1,10 @@
 /** TLS that ends in the target: CPU of both hops, which read no more than the hello, beside two nginx hops. */
+import { blindgatePassthrough } from './blindgate.ts'
 import type { Measurement } from './measurement.ts'
 import { nginxTwice, tlsTarget } from './nginx.ts'
-import { bar, skip } from './report.ts'
-import { requests, withoutWrk, wrk } from './requests.ts'
-import { blindgatePassthrough } from './systems.ts'
+import { atMost, skip } from './report.ts'
+import { requests, requestsTable } from './requests.ts'
+import { withoutWrk, wrk } from './wrk.ts'
 
 const CONNECTIONS = 64
 /** Of the reference's CPU per request. */
@@ -17,9 +18,11 @@ export const pass64: Measurement = {
     if (missing !== undefined) return skip(missing)
     const kinds = [nginxTwice, blindgatePassthrough]
     const load = wrk({ connections: CONNECTIONS, tls: true })
-    const { results, ratio } = await requests(kinds, nginxTwice, load, settings, tlsTarget)
-    const ours = ratio('both', blindgatePassthrough, nginxTwice)
-    if (ours !== undefined) console.log(bar('CPU per request', ours.median, BAR, '× nginx'))
-    return { connections: CONNECTIONS, bar: BAR, ratio: ours, results }
+    const rounds = await requests(kinds, load, settings, tlsTarget)
+    const ours = rounds.ratio('both', blindgatePassthrough, nginxTwice)
+    return rounds.outcome(
+      [requestsTable(rounds, kinds, nginxTwice)],
+      atMost(`CPU per request, passthrough, ${CONNECTIONS}`, ours, `× ${nginxTwice.name}`, BAR),
+    )
   },
 }

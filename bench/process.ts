@@ -14,7 +14,9 @@ const STOP_MS = 10_000
 export interface Program {
   readonly pid: number
   /** The first line on stdout; throws with what the program said if it ends before. */
-  line(): Promise<string>
+  line(patienceMs?: number): Promise<string>
+  /** How it ended by itself, with its last words on stderr; undefined while it runs. */
+  ended(): string | undefined
   /** Ends it: SIGTERM, and SIGKILL if that is not enough. */
   stop(): Promise<void>
 }
@@ -31,11 +33,13 @@ export function start(command: string, args: readonly string[], options: SpawnOp
   child.on('exit', (code, signal) => (ended = `ended with ${code ?? signal}`))
   return {
     pid: child.pid ?? 0,
-    async line() {
-      await until(() => out.includes('\n') || ended !== undefined, `${command}: no line on stdout`)
+    async line(patienceMs) {
+      const spoken = () => out.includes('\n') || ended !== undefined
+      await until(spoken, `${command}: no line on stdout`, patienceMs)
       if (!out.includes('\n')) throw new Error(`${command} ${ended}: ${said.trim()}`)
       return out.slice(0, out.indexOf('\n'))
     },
+    ended: () => (ended === undefined ? undefined : `${command} ${ended}: ${said.trim()}`),
     stop: () => stop(child),
   }
 }
@@ -83,10 +87,14 @@ export function find(name: string): string | undefined {
     })
 }
 
-export async function until(done: () => boolean | Promise<boolean>, otherwise: string): Promise<void> {
-  const end = performance.now() + START_MS
+export async function until(
+  done: () => boolean | Promise<boolean>,
+  otherwise: string,
+  patienceMs = START_MS,
+): Promise<void> {
+  const end = performance.now() + patienceMs
   while (!(await done())) {
-    if (performance.now() > end) throw new Error(`${otherwise} within ${START_MS / 1000} s`)
+    if (performance.now() > end) throw new Error(`${otherwise} within ${patienceMs / 1000} s`)
     await pause(20)
   }
 }

@@ -1,9 +1,9 @@
-/** Numbers for people: medians, spread, tables. */
+/** Numbers for people: medians, spread, tables, and what they are to reach. */
 
 export interface Spread {
-  median: number
-  min: number
-  max: number
+  readonly median: number
+  readonly min: number
+  readonly max: number
 }
 
 export function spread(values: readonly number[]): Spread {
@@ -19,8 +19,13 @@ export function format({ median, min, max }: Spread, digits = 1): string {
   return `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`
 }
 
-/** A Markdown table that also reads well in a terminal. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export interface Table {
+  readonly head: readonly string[]
+  readonly rows: readonly (readonly string[])[]
+}
+
+/** Markdown that also reads well in a terminal. */
+export function markdown({ head, rows }: Table): string {
   const widths = head.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
   )
@@ -31,20 +36,96 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   )
 }
 
-/** A bar of the project: what is measured must not be over it. */
-export function bar(name: string, measured: number, limit: number, unit: string): string {
-  const verdict = measured <= limit ? 'met' : 'MISSED'
-  return `${name}: ${measured.toFixed(2)} ${unit}, bar ≤ ${limit} ${unit}: ${verdict}`
+/** One row for each, a column for each of its keys. */
+export function recordTable(records: readonly object[]): Table {
+  const head = [...new Set(records.flatMap((each) => Object.keys(each)))]
+  const rows = records.map((each) => {
+    const cells = new Map(Object.entries(each))
+    return head.map((key) => String(cells.get(key) ?? ''))
+  })
+  return { head, rows }
 }
 
-/** The same for what must not be under it. */
-export function atLeast(name: string, measured: number, limit: number, unit: string): string {
-  const verdict = measured >= limit ? 'met' : 'MISSED'
-  return `${name}: ${measured.toFixed(2)} ${unit}, bar ≥ ${limit} ${unit}: ${verdict}`
+/** What is measured, and what it must reach (`bar`) and should (`aim`). */
+export interface Goal {
+  readonly what: string
+  readonly measured: Spread
+  readonly unit: string
+  /** Whether less is better (`≤`) or more (`≥`). */
+  readonly than: '≤' | '≥'
+  readonly bar: number
+  readonly aim?: number
+}
+
+/** Not over `bar`. No goals without a figure: `measured` is undefined where a system is missing. */
+export function atMost(
+  what: string,
+  measured: Spread | undefined,
+  unit: string,
+  bar: number,
+  aim?: number,
+): Goal[] {
+  return goal(what, measured, unit, '≤', bar, aim)
+}
+
+/** Not under it. */
+export function atLeast(
+  what: string,
+  measured: Spread | undefined,
+  unit: string,
+  bar: number,
+  aim?: number,
+): Goal[] {
+  return goal(what, measured, unit, '≥', bar, aim)
+}
+
+function goal(
+  what: string,
+  measured: Spread | undefined,
+  unit: string,
+  than: Goal['than'],
+  bar: number,
+  aim: number | undefined,
+): Goal[] {
+  if (measured === undefined) return []
+  return [{ what, measured, unit, than, bar, ...(aim === undefined ? {} : { aim }) }]
+}
+
+/** The median counts. One that is not a number reaches nothing. */
+export function reaches({ measured, than }: Goal, limit: number): boolean {
+  return than === '≤' ? measured.median <= limit : measured.median >= limit
+}
+
+/** What measurements give: shown, and written into build/bench.json. */
+export interface Outcome {
+  readonly tables: readonly Table[]
+  readonly goals: readonly Goal[]
+  /** Systems that are not in it, and why. */
+  readonly without?: readonly string[]
+  /** The same as numbers. */
+  readonly figures?: unknown
+}
+
+export interface Skipped {
+  readonly skipped: string
 }
 
 /** Why there is nothing to report. */
-export function skip(reason: string): { skipped: string } {
-  console.log(`  not measured: ${reason}`)
+export function skip(reason: string): Skipped {
   return { skipped: reason }
+}
+
+export function show(outcome: Outcome | Skipped): string {
+  if ('skipped' in outcome) return `  not measured: ${outcome.skipped}`
+  return [...outcome.tables.map((each) => `\n${markdown(each)}`), '', ...outcome.goals.map(goalLine)].join(
+    '\n',
+  )
+}
+
+function goalLine(goal: Goal): string {
+  const { what, measured, unit, than, bar, aim } = goal
+  const about = (name: string, limit: number, missed: string) =>
+    `${name} ${than} ${limit}: ${reaches(goal, limit) ? 'met' : missed}`
+  const limits = [about('bar', bar, 'MISSED'), ...(aim === undefined ? [] : [about('aim', aim, 'missed')])]
+  return `${what}: ${measured.median.toFixed(2)} ${unit}; ${limits.join('; ')}`
 }

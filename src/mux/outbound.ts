@@ -103,7 +103,10 @@ export class Outbound {
 
   /** `stream` has written, ended, been opened, or been granted more. */
   written(stream: MuxStream): void {
-    if (!stream.sendable) return
+    if (!stream.sendable) {
+      this.#calm()
+      return
+    }
     if (stream.id === this.#priorityId) this.#priority = stream
     else this.#scheduler.activate(stream)
     this.#signal()
@@ -125,10 +128,12 @@ export class Outbound {
   drop(stream: MuxStream): void {
     this.#scheduler.remove(stream)
     if (stream.updating) this.#dropUpdate()
-    if (this.#priority !== stream) return
-    this.#priority = undefined
-    // Resets that waited for the control stream wait no more.
-    if (this.pending) this.#signal()
+    if (this.#priority === stream) {
+      this.#priority = undefined
+      // Resets that waited for the control stream wait no more.
+      this.#signal()
+    }
+    this.#calm()
   }
 
   /** The last frame, after all that can leave now. */
@@ -291,6 +296,14 @@ export class Outbound {
       if (!stream.cut) stream.sink.drain(stream)
     }
     short.length = 0
+  }
+
+  /**
+   * What was there may have gone without being taken. Whoever took a part of it looks again later, finds nothing, and goes
+   * on only when woken: without this it never would be.
+   */
+  #calm(): void {
+    if (this.#woken && !this.#taking && !this.pending) this.#woken = false
   }
 
   /** There is something to take; said once, until `take` has left nothing. */

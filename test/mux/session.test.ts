@@ -255,6 +255,39 @@ describe('a session', () => {
     expect(client.wakes).toBe(2)
   })
 
+  it('wakes its driver again when what was left is gone, and was never taken', () => {
+    // Driver and session as they are in a tunnel: whoever took a part looks at `pending` when that part has been sent.
+    const [client] = pair()
+    const { stream } = client.open()
+    client.session.receive(frame(WINDOW_UPDATE, ACK, 1, 1 << 20), 0)
+    stream.write(Buffer.alloc(64 * 1024))
+    client.take(12 + FRAME_PAYLOAD_BYTES)
+    expect(client.session.pending).toBe(true)
+    client.session.receive(frame(WINDOW_UPDATE, RST, 1, 0), 0)
+    expect(client.session.pending).toBe(false)
+    const wakes = client.wakes
+    client.open().stream.write(Buffer.from('next'))
+    expect(client.wakes).toBe(wakes + 1)
+    expect(client.take().toString('latin1')).toContain('next')
+  })
+
+  it('wakes its driver again when what was left may not go any more', () => {
+    const [client] = pair()
+    const { stream: control } = client.open()
+    const { stream } = client.open()
+    control.write(Buffer.alloc(256 * 1024))
+    stream.write(Buffer.from('x'))
+    client.take()
+    stream.reset()
+    expect(client.session.pending).toBe(true)
+    // The peer has granted the control stream nothing more, and resets do not pass it.
+    control.write(Buffer.from('y'))
+    expect(client.session.pending).toBe(false)
+    const wakes = client.wakes
+    client.session.receive(frame(WINDOW_UPDATE, ACK, 1, 1), 0)
+    expect(client.wakes).toBe(wakes + 1)
+  })
+
   it('takes at most its budget, and loses nothing by small ones', () => {
     const [client, server] = pair()
     const text = Buffer.from(Array.from({ length: 5_000 }, (_, i) => i))
