@@ -51,7 +51,7 @@ const ALL: readonly Measurement[] = [
 
 const BUILD = join(import.meta.dirname, '..')
 const FIGURES = join(BUILD, 'bench.json')
-const DOCUMENT = join(BUILD, '..', 'docs', 'PERFORMANCE.md')
+const DOCUMENT = join(BUILD, '..', 'docs/PERFORMANCE.md')
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
