@@ -51,9 +51,10 @@ async function doctor(options: Options, globals: Globals): Promise<void> {
   if (expect !== undefined) {
     throw userError('usage', '--expect is what --probe must find: add --probe https://HOST')
   }
+  const given = await fileOf(config)
   const state = await stateOf(globals, { create: false })
   const running = await runningOn(state)
-  const file = (await fileOf(config)) ?? (await fileOfRunning(running))
+  const file = given ?? (await fileOfRunning(running))
   const [
     { examine, servicesTold, NO_GATEWAY, GATEWAY_KNOWS, GATEWAY_DOES_NOT_KNOW },
     { identityIn, instanceId },

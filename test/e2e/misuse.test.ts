@@ -107,7 +107,7 @@ describe('another key at the address of a gateway', () => {
 
     const ended = await world.run('pinned', ['http', String(web.port)])
     expectFailure(ended, {
-      says: /key of gateway .* expected sha256:\S+, found sha256:\S+\. .*run `blindgate join --replace` with a new invite$/,
+      says: /key of gateway .* \(expected sha256:\S+, found sha256:\S+\): .* do not join; .* run `blindgate join --replace` with a new invite$/,
     })
     expect(ended.err).toContain(`expected ${pin}`)
     expect(ended.err).not.toMatch(/dialling again/)
