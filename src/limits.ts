@@ -355,6 +355,8 @@ export const H2_SESSION_WINDOW_BYTES = 1 * MiB
 export const H2_SESSION_MEMORY_MB = 10
 /** Fields of a head beside those that HTTP/1.1 has too: a request has four that begin with a colon, and cookies may come in crumbs. */
 export const H2_EXTRA_FIELDS = 68
+/** Of an answer, what lies here before its target is told to wait: what Node itself keeps of a stream. */
+export const H2_ANSWER_AHEAD_BYTES = 64 * KiB
 /** Bytes of bodies that lie between visitors and targets in all; past it streams that stand still are reset. */
 export const H2_HELD_BYTES = 128 * MiB
 /**
@@ -479,6 +481,8 @@ export const SHOWN_KEYS = 4_096
 export const TRUST_FINDINGS = 256
 /** An alarm that goes on is said again this often. */
 export const TRUST_REPEATED_MS = 24 * 3_600_000
+/** Parts of a compound problem that are shown: a service of 64 hosts may fail at each. */
+export const ACME_SUBPROBLEMS = 3
 /** What an authority says of itself: a handful of URLs and names. */
 export const ACME_DIRECTORY_BYTES = 64 * KiB
 /** The checks of `doctor`: what one of them asks for a target, a port or a time. */

@@ -1,6 +1,7 @@
 import { type ClientHttp2Stream, constants } from 'node:http2'
 import type { Problem } from '../http/index.ts'
 import { type RequestChanges, requestFields, trailerFields, writeRequest } from '../http1/index.ts'
+import { H2_ANSWER_AHEAD_BYTES } from '../limits.ts'
 import type { Carrier } from './carrier.ts'
 import type { Http2Exchange } from './exchange.ts'
 import { headersOf, joined, sendTrailers, withoutPseudo } from './fields.ts'
@@ -88,7 +89,7 @@ export class Http2Carrier implements Carrier {
   }
 
   passed(waiting: number): void {
-    if (waiting < ANSWER_AHEAD) this.#stream?.resume()
+    if (waiting < H2_ANSWER_AHEAD_BYTES) this.#stream?.resume()
   }
 
   release(_whole: boolean, code: number): void {
@@ -119,7 +120,7 @@ export class Http2Carrier implements Carrier {
   readonly #onData = (piece: Uint8Array): void => {
     if (this.#released) return
     this.#exchange.deliver(piece)
-    if (this.#exchange.flush() >= ANSWER_AHEAD) this.#stream?.pause()
+    if (this.#exchange.flush() >= H2_ANSWER_AHEAD_BYTES) this.#stream?.pause()
   }
 
   readonly #onTrailers = (_headers: unknown, _flags: number, raw: readonly string[]): void => {
@@ -185,9 +186,6 @@ export class Http2Carrier implements Carrier {
     this.#exchange.responded(trailers)
   }
 }
-
-/** Of an answer, what lies here before its target is told to wait: what Node itself keeps of a stream. */
-const ANSWER_AHEAD = 64 * 1024
 
 function statusOf(raw: readonly string[]): number {
   return Number(raw[raw.indexOf(':status') + 1])

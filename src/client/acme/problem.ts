@@ -1,4 +1,4 @@
-import { ACME_RETRY_AFTER_MS_MAX } from '../../limits.ts'
+import { ACME_RETRY_AFTER_MS_MAX, ACME_SUBPROBLEMS } from '../../limits.ts'
 import type { Millis } from '../../mux/index.ts'
 import { printable } from '../../protocol/index.ts'
 import { AcmeError, type Failing } from './acme-error.ts'
@@ -39,9 +39,6 @@ export interface Problem {
   subproblems?: unknown
 }
 
-/** Parts of a compound problem that are shown: a service of 64 hosts may fail at each. */
-const SUBPROBLEMS = 3
-
 /** What a CA's refusal means. `what` is who refused what, as in `ca.example refused the order`. */
 export function acmeProblem(
   what: string,
@@ -73,7 +70,7 @@ function typeOf(problem: unknown): string | undefined {
 function wordsOf(problem: unknown): string[] {
   const { detail, subproblems } = (problem ?? {}) as Problem
   const own = typeof detail === 'string' ? [printable(detail)] : []
-  const parts = Array.isArray(subproblems) ? subproblems.slice(0, SUBPROBLEMS) : []
+  const parts = Array.isArray(subproblems) ? subproblems.slice(0, ACME_SUBPROBLEMS) : []
   return [
     ...own,
     ...parts.flatMap((part: unknown) => {
