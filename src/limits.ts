@@ -582,6 +582,13 @@ export const COLLECT_GARBAGE_BYTES = 2 * MiB
 export const COLLECT_BUSY = 0.1
 export const COLLECT_AGAIN = 4
 export const COLLECT_CHECK_MS = 1_000
+/**
+ * Garbage that a small heap may hold before V8 marks all of it. Twice what sockets' buffers come to between two collections of
+ * young ones (32 MB), and as much again; a heap larger than this has that room anyway.
+ */
+export const HEAP_ROOM_BYTES = 96 * MiB
+/** Ten times what is in use: V8 takes the flag as it is, and a heap of 1 MiB needs no more. */
+export const HEAP_GROWTH_MAX_PERCENT = 900
 
 // ── Admin port ──────────────────────────────────────────────────────────────────────────────────────────
 
