@@ -2,7 +2,7 @@ import { bad } from './fault.ts'
 import { Field, plainName } from './names.ts'
 import { isConnectionLogin } from './request.ts'
 import type { HeadScanner } from './scanner.ts'
-import { contentLength, latin1, tokensOf, trimmed } from './values.ts'
+import { contentLength, KEEP_ALIVE, latin1, tokensOf, trimmed } from './values.ts'
 
 /** What a response answers, as far as its framing depends on it. */
 export interface Asked {
@@ -32,6 +32,8 @@ export class ResponseHead {
   readonly connectionLogin: boolean
   /** Names that `Connection` nominates, lower case. */
   readonly nominated: readonly string[]
+  /** `Connection: keep-alive`, in one field and with nothing else: on HTTP/1.1 it says what is so anyway. */
+  readonly keepAlive: boolean
 
   /** `scanner` has just found this head in `bytes`. Throws an `HttpFault`; to the visitor it is a 502, whatever it says. */
   constructor(bytes: Uint8Array, scanner: HeadScanner, asked: Asked) {
@@ -99,6 +101,7 @@ export class ResponseHead {
     this.interim = status < 200 && status !== 101
     const tokens = tokensOf(bytes, scanner, connections, connectionField)
     this.nominated = tokens.others
+    this.keepAlive = tokens === KEEP_ALIVE
     // Removed as told, the message would go on without its length. Some servers name Transfer-Encoding, which is of
     // the connection, and is written anew anyway.
     if (this.nominated.some((name) => plainName(name) === 'content-length'))

@@ -56,7 +56,8 @@ export interface ConnectionTokens {
 }
 
 const NONE: ConnectionTokens = { close: false, keepAlive: false, upgrade: false, others: [] }
-const KEEP_ALIVE: ConnectionTokens = { close: false, keepAlive: true, upgrade: false, others: [] }
+/** One field that says this and nothing else. */
+export const KEEP_ALIVE: ConnectionTokens = { close: false, keepAlive: true, upgrade: false, others: [] }
 const CLOSE: ConnectionTokens = { close: true, keepAlive: false, upgrade: false, others: [] }
 
 /** What the `count` Connection fields of a head say, `last` being the last of them. */

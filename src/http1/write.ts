@@ -117,7 +117,8 @@ export interface ResponseChanges {
 
 /**
  * A response's head as it goes to a visitor, without what was for the target's connection alone. Where nothing is to
- * be changed it is the head that came.
+ * be changed it is the head that came; a target's `Connection: keep-alive`, which is as true of the visitor's connection,
+ * is then left as well: many servers say it each time, and a head of theirs need not be written anew.
  */
 export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uint8Array {
   const scanner = rescan(head.bytes)
@@ -131,7 +132,7 @@ export function writeResponse(head: ResponseHead, changes: ResponseChanges): Uin
   for (let field = 0; field < scanner.count && !changed; field++) {
     const id = scanner.id(field)
     changed =
-      dropsResponse(id, unframed) ||
+      (dropsResponse(id, unframed) && !(id === Field.connection && head.keepAlive)) ||
       head.nominated.length > 0 ||
       (id === Field.contentLength && !isPlainLength(bytes, scanner, field))
   }
