@@ -325,6 +325,7 @@ describe('settings of a gateway', () => {
     expect(gatewaySettings({ flags: {}, env: {} })).toEqual({
       listen: { http: { port: 9000 }, tunnel: { port: 9001 } },
       grants: undefined,
+      workers: 1,
       memoryBytes: defaultMemory(),
       drainMs: DRAIN_MS,
       holdMs: HOLD_MS,
