@@ -56,8 +56,11 @@ export interface WorkerRow {
   pid: number
   /** What clients know it by. */
   id: string
-  /** False: it said nothing in time, and is not in the sums. */
+  /** False: it said nothing in time, and of the sums it has only what it had counted before. */
   answered: boolean
+  tunnels: number
+  /** Visitors that it is serving. */
+  streams: number
 }
 
 export interface GatewayStatus {

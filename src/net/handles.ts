@@ -104,15 +104,18 @@ export function listenOnHandle(server: net.Server, handle: Handle, address: List
 }
 
 /**
- * The handle of a socket, of which nothing more is read here: what comes from now on is for whoever gets it. The socket
- * keeps its own until it is destroyed, which ends the connection only when nobody else has it. Undefined: it is gone.
+ * Takes its handle from a socket, which is at its end then: nothing is read here any more, and what comes lies in the kernel
+ * for whoever gets it. Undefined: it was gone already.
  */
-export function handleOf(socket: net.Socket): Handle | undefined {
-  const handle = (socket as unknown as { _handle: Raw | null })._handle
+export function detachHandle(socket: net.Socket): Handle | undefined {
+  const inside = socket as unknown as { _handle: Raw | null }
+  const handle = inside._handle
   if (handle === null || handle === undefined) return undefined
-  socket.pause()
   handle.reading = false
   handle.readStop()
+  // Paused or not, a socket goes on reading ahead while it has its handle.
+  inside._handle = null
+  socket.destroy()
   return handle
 }
 

@@ -11,8 +11,6 @@ export interface Incoming {
   address: string
   /** What was read from it elsewhere. */
   first: Uint8Array
-  /** Gives up this process's part of it. */
-  close(): void
 }
 
 interface Waiting extends Incoming {
@@ -126,7 +124,7 @@ export class Handovers {
     if (waiting.over) return
     waiting.over = true
     this.#waiting.remove(waiting)
-    waiting.close()
+    waiting.handle.close()
   }
 
   #arm(): void {

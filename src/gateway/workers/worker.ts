@@ -4,8 +4,8 @@ import type { GatewaySettings } from '../../config/index.ts'
 import { HANDOVERS } from '../../limits.ts'
 import {
   closeServer,
+  detachHandle,
   type Handle,
-  handleOf,
   type ListenAddress,
   listenOnHandle,
   plainAddress,
@@ -143,10 +143,10 @@ class Serving {
   /** Owns `socket`, whose connection may go on in any worker. */
   #deal(socket: Socket, first: Uint8Array): void {
     const address = plainAddress(socket.remoteAddress ?? '')
-    const handle = handleOf(socket)
-    socket.on('error', () => {})
-    if (handle === undefined || this.#leaving >= HANDOVERS) {
-      socket.destroy()
+    const handle = detachHandle(socket)
+    if (handle === undefined) return
+    if (this.#leaving >= HANDOVERS) {
+      handle.close()
       return
     }
     this.#leaving += 1
@@ -155,7 +155,7 @@ class Serving {
       .catch(() => undefined)
       .finally(() => {
         this.#leaving -= 1
-        socket.destroy()
+        handle.close()
       })
   }
 }

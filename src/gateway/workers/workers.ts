@@ -13,7 +13,7 @@ import {
   WORKER_PAUSE_MS_MAX,
   WORKER_START_MS,
 } from '../../limits.ts'
-import { handleOf, listenOn, plainAddress } from '../../net/index.ts'
+import { detachHandle, listenOn, plainAddress } from '../../net/index.ts'
 import { gatewayId, type Staff } from '../gateway.ts'
 import type { Serving } from '../registrar.ts'
 import type { StationReport, WorkerRow } from '../report.ts'
@@ -23,7 +23,7 @@ import type { Address } from '../station.ts'
 import type { Store } from '../store.ts'
 import { countsOf, sumReports } from '../sum.ts'
 import { Bindings } from './bindings.ts'
-import { Handovers } from './handovers.ts'
+import { Handovers, type Incoming } from './handovers.ts'
 import type { Ears } from './line.ts'
 import { WithHandle } from './line.ts'
 import { LiveRoutes } from './live-routes.ts'
@@ -73,11 +73,9 @@ export class Workers implements Staff {
     this.#live = new LiveRoutes(store)
     // Nothing is read of those who come: that is for whoever gets them.
     this.#tunnels = createServer({ pauseOnConnect: true }, (socket) => {
-      const handle = handleOf(socket)
-      socket.on('error', () => {})
       const address = plainAddress(socket.remoteAddress ?? '')
-      if (handle === undefined || this.#ending) socket.destroy()
-      else this.#handovers.add({ handle, address, first: NOTHING, close: () => socket.destroy() })
+      const handle = detachHandle(socket)
+      if (handle !== undefined) this.#take({ handle, address, first: NOTHING })
     })
     store.authority.onChange = (change) => {
       for (const member of this.#members.values()) member.change(change)
@@ -135,7 +133,7 @@ export class Workers implements Staff {
   }
 
   async report(): Promise<{ sum: StationReport; workers: WorkerRow[]; gauges: Gauge[] }> {
-    const members = [...this.#members.values()]
+    const members = [...this.#members.values()].toSorted((a, b) => a.number - b.number)
     const reports = await Promise.all(members.map((member) => member.report(WORKER_ANSWER_MS)))
     // Of one that does not answer, what it had counted before: no count may fall.
     const silent = members.flatMap(({ last }, index) =>
@@ -149,6 +147,8 @@ export class Workers implements Staff {
         pid,
         id,
         answered: reports[index] !== undefined,
+        tunnels: reports[index]?.tunnels.length ?? 0,
+        streams: reports[index]?.streams ?? 0,
       })),
       gauges: workerGauges(members, reports),
     }
@@ -175,6 +175,11 @@ export class Workers implements Staff {
     this.#tunnels.close()
     this.#handovers.close()
     this.#bindings.close()
+  }
+
+  #take(incoming: Incoming): void {
+    if (this.#ending) incoming.handle.close()
+    else this.#handovers.add(incoming)
   }
 
   /** Those who may be dealt tunnels. */
@@ -282,9 +287,7 @@ export class Workers implements Staff {
       },
       unbind: (address) => this.#bindings.unbind(address, worker),
       deal: ({ address, first }, handle) => {
-        if (handle === undefined) return
-        if (this.#ending) handle.close()
-        else this.#handovers.add({ handle, address, first, close: () => handle.close() })
+        if (handle !== undefined) this.#take({ handle, address, first })
       },
       left: (id) => this.#handovers.left(id),
     }
