@@ -596,8 +596,8 @@ export const WORKER_WORDS = 100_000
 export const WORKER_ANSWER_MS = 2_000
 /** And has cut whom it must in this time, or `revoke` says that it did not. */
 export const WORKER_CUT_MS = 3_000
-/** A worker loads, copies the record and opens its ports in a second; on a busy machine in a few. */
-export const WORKER_START_MS = 30_000
+/** A worker loads, copies the record and opens its ports in a second; 64 of them on two cores in half a minute. */
+export const WORKER_START_MS = 90_000
 /** Past the end of a drain, and from a close on, a worker has this long to end in order. */
 export const WORKER_END_MS = 5_000
 /** Before one that died is replaced: the first pause, which doubles while they die young, the most, and what is no longer young. */

@@ -68,8 +68,9 @@ export class Registrar {
       await this.#alone(async () => {
         // It has ended meanwhile: what it asked for is nobody's business any more, and the state may be closed.
         if (client.tunnel.ending) return
-        for (const offer of offers.slice(at, at + SERVICES_IN_A_ROW)) {
-          results.push(await this.#registerOne(client, offer, request))
+        for (const together of inRuns(offers.slice(at, at + SERVICES_IN_A_ROW))) {
+          const taken = together.map((offer) => this.#registerOne(client, offer, request))
+          results.push(...(await Promise.all(taken)))
         }
         await this.#options.ledger.save()
       })
@@ -348,6 +349,22 @@ interface Placing {
 
 function cutOn(client: ConnectedClient, routes: ReadonlySet<Route>): void {
   for (const carried of Array.from(client.carried.values())) if (routes.has(carried.route)) carried.cut()
+}
+
+/**
+ * Those that open no port are written down together, in their order: a thousand new services of a client took 330 ms more
+ * in a worker than in a gateway of one process, and 480 ms one after another. A port has to be open before the next one is
+ * looked for.
+ */
+function inRuns(offers: readonly ServiceOffer[]): ServiceOffer[][] {
+  const runs: ServiceOffer[][] = []
+  let open: ServiceOffer[] | undefined
+  for (const offer of offers) {
+    if (open === undefined || offer.type === 'tcp') runs.push((open = []))
+    open.push(offer)
+    if (offer.type === 'tcp') open = undefined
+  }
+  return runs
 }
 
 function sameRoutes(one: readonly Route[], other: readonly Route[]): boolean {

@@ -19,21 +19,14 @@ export interface Handle {
   readonly fd: number
 }
 
-/** What `net` and its sockets have besides what is documented. */
-interface Inside {
-  _createServerHandle(
-    address: string,
-    port: number,
-    family: 4 | 6,
-    fd: undefined,
-    flags: number,
-  ): Raw | number
-}
+/** A handle as Node has it inside. */
 interface Raw extends Handle {
   getsockname(into: { address?: string; port?: number }): number
   readStop(): void
   reading: boolean
 }
+
+type Bind = (address: string, port: number, family: 4 | 6, fd: undefined, flags: number) => Raw | number
 
 /**
  * Binds a port and does not listen: the first process that listens on the handle opens it, and it is open until all that
@@ -59,13 +52,8 @@ function bound(
   port: number,
   address: ListenAddress,
 ): { handle: Handle; host: string; port: number } {
-  const handle = (net as unknown as Inside)._createServerHandle(
-    ip,
-    port,
-    net.isIPv6(ip) ? 6 : 4,
-    undefined,
-    0,
-  )
+  const bind = Reflect.get(net, '_createServerHandle') as Bind
+  const handle = bind(ip, port, net.isIPv6(ip) ? 6 : 4, undefined, 0)
   if (typeof handle === 'number') throw listenError(getSystemErrorName(handle), address)
   const at: { address?: string; port?: number } = {}
   // A port that is taken may show only now; listening all the same would open any other one.
@@ -108,13 +96,12 @@ export function listenOnHandle(server: net.Server, handle: Handle, address: List
  * for whoever gets it. Undefined: it was gone already.
  */
 export function detachHandle(socket: net.Socket): Handle | undefined {
-  const inside = socket as unknown as { _handle: Raw | null }
-  const handle = inside._handle
+  const handle = Reflect.get(socket, '_handle') as Raw | null | undefined
   if (handle === null || handle === undefined) return undefined
   handle.reading = false
   handle.readStop()
   // Paused or not, a socket goes on reading ahead while it has its handle.
-  inside._handle = null
+  Reflect.set(socket, '_handle', null)
   socket.destroy()
   return handle
 }

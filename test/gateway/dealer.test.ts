@@ -54,7 +54,7 @@ describe('a dealer', () => {
     const dealer = new Dealer(random(1))
     dealt(dealer, [1, 2, 3], 3)
     dealer.gone(2)
-    expect(dealt(dealer, [1, 3], 2).toSorted()).toEqual([1, 3])
+    expect(new Set(dealt(dealer, [1, 3], 2))).toEqual(new Set([1, 3]))
     expect(dealer.deal(A, [1, 2, 3])).toBe(2)
   })
 

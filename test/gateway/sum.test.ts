@@ -4,10 +4,10 @@ import { countsOf, sumGauges, sumReports } from '../../src/gateway/sum.ts'
 
 function report(n: number): StationReport {
   return {
-    tunnels: [{ key: 'sha256:x' as never, instance: 'i', address: '192.0.2.1' }],
+    tunnels: [{ key: 'sha256:x', instance: 'i', address: '192.0.2.1' }],
     routes: [
       {
-        route: 'default' as never,
+        route: 'default',
         service: 'web',
         type: 'http',
         replicas: n,

@@ -134,7 +134,7 @@ function seeds(run: (seed: number) => void): void {
     try {
       run(seed)
     } catch (error) {
-      throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}`)
+      throw new Error(`seed ${seed}`, { cause: error })
     }
   }
 }

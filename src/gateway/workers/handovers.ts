@@ -41,10 +41,6 @@ export class Handovers {
     this.#dealer = new Dealer(random)
   }
 
-  get waiting(): number {
-    return this.#waiting.size
-  }
-
   /** Owns it from now on. */
   add(incoming: Incoming): void {
     const waiting = { ...incoming, key: addressKey(incoming.address), over: false }

@@ -95,7 +95,7 @@ export class Line<Theirs extends Words<Theirs>, Mine extends Words<Mine>> {
   /** The other end is gone: whoever waits for it hears so. */
   end(): void {
     this.#ended = true
-    for (const { reject } of this.#asked.values()) reject(ended())
+    for (const asked of this.#asked.values()) asked.reject(ended())
     this.#asked.clear()
   }
 

@@ -92,7 +92,7 @@ class Serving {
       ids,
       version,
       authority,
-      ledger: ledgerBy(line),
+      ledger: ledgerBy(line, authority),
       listening: listeningBy(line),
       tunnel: (socket, first) => this.#deal(socket, first),
       ownHost: () => ownHost,
@@ -161,10 +161,14 @@ class Serving {
 }
 
 /** The record is written by the primary, who tells of each change before it answers. */
-function ledgerBy(line: Primary): Ledger {
+function ledgerBy(line: Primary, authority: Authority): Ledger {
   return {
     redeem: (by) => line.ask('redeem', by),
-    claimAll: (routes, name) => line.ask('claimAll', { routes, name }),
+    async claimAll(routes, name) {
+      // As the client's other tunnels find it, and each that comes again.
+      if (routes.every((route) => authority.ownerOf(route) === name)) return []
+      return line.ask('claimAll', { routes, name })
+    },
     keepPort: (name, service, port) => line.ask('keepPort', { name, service, port }),
     releaseBy: (name, route) => line.ask('releaseBy', { name, route }),
     save: () => line.ask('save', undefined),

@@ -243,8 +243,9 @@ export class Workers implements Staff {
     )
     const pause = setTimeout(() => {
       this.#pauses.delete(pause)
-      // Why not is in the line of its end.
-      this.#start(number).catch(() => undefined)
+      this.#start(number).catch((error: unknown) =>
+        this.#options.log.error({ err: error, worker: number }, 'a worker cannot begin'),
+      )
     }, wait)
     this.#pauses.add(pause)
     return how
