@@ -96,10 +96,14 @@ export const YAMUX_WINDOW_BYTES = 256 * KiB
 export const STREAM_WINDOW_MIN_BYTES = 4 * KiB
 /** First window of a stream: 5 000 stalled visitors hold 320 MB at most, not 1.3 GB. */
 export const STREAM_WINDOW_BYTES = 64 * KiB
-/** Fills 500 Mbit/s over a 100 ms round trip (6.3 MB); past it one slow visitor would hold memory meant for many. */
-export const STREAM_WINDOW_MAX_BYTES = 8 * MiB
-/** Window granted beyond the first one, over all streams of a tunnel: eight downloads at full window. */
-export const TUNNEL_WINDOW_MAX_BYTES = 64 * MiB
+/** Fills 2.5 Gbit/s over a 100 ms round trip (31 MB); a visitor who stalls after that holds as much. */
+export const STREAM_WINDOW_MAX_BYTES = 32 * MiB
+/** One window is no more than this share of `memory`: 8 MiB with 1 GiB of RAM, all that there may be from 4 GiB on. */
+export const WINDOW_SHARE_OF_MEMORY = 32
+/** Window granted beyond the first one, over all streams of a tunnel: four downloads at full window. */
+export const TUNNEL_WINDOW_MAX_BYTES = 128 * MiB
+/** Granted again at the latest: a half of 32 MiB is 130 ms of 1 Gbit/s, in which a sender would have nothing to send. */
+export const WINDOW_UPDATE_BYTES = 1 * MiB
 /** A frame's payload: with its 12-byte header it fills one TLS record of 16 KiB. */
 export const FRAME_PAYLOAD_BYTES = 16 * KiB - 12
 /** Bytes a stream queues before `write` says to wait: what one read of a socket brings. */
@@ -131,6 +135,10 @@ export const RTT_FIRST_PINGS_MS = [0, 100, 300, 600] as const
 /** Pause between the pings by which a bulk transfer measures the round trip, and how many samples count. */
 export const RTT_PING_MS = 10_000
 export const RTT_SAMPLES = 8
+/** Carried while a ping was under way: past it the answer tells of the queue more than of the path. 20 ms of 100 Mbit/s. */
+export const RTT_LOADED_BYTES = 256 * KiB
+/** With no other sample for so long, one under load must do. */
+export const RTT_STALE_MS = 300_000
 /** A stream whose owner took nothing, or whose peer gave no window, for this long is reset before slow ones when memory runs out. */
 export const STALLED_MS = 1_000
 /** Streams are looked through this often when memory ran out and none could go: 65 536 of them take a few milliseconds. */
@@ -582,6 +590,13 @@ export const COLLECT_GARBAGE_BYTES = 2 * MiB
 export const COLLECT_BUSY = 0.1
 export const COLLECT_AGAIN = 4
 export const COLLECT_CHECK_MS = 1_000
+/**
+ * Garbage that a small heap may hold before V8 marks all of it. Twice what sockets' buffers come to between two collections of
+ * young ones (32 MB), and as much again; a heap larger than this has that room anyway.
+ */
+export const HEAP_ROOM_BYTES = 96 * MiB
+/** Ten times what is in use: V8 takes the flag as it is, and a heap of 1 MiB needs no more. */
+export const HEAP_GROWTH_MAX_PERCENT = 900
 
 // ── Workers ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,9 +1,10 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { COLLECT_AGAIN, COLLECT_BUSY, COLLECT_CHECK_MS, COLLECT_GARBAGE_BYTES } from '../limits.ts'
+import { leaveHeapRoom } from './heap-room.ts'
 
 /**
- * Collects garbage while there is nothing else to do. What sockets read lies outside V8's heap, where V8 sees no reason
+ * Collects garbage while there is nothing else to do, and lets V8 leave it alone while there is. What sockets read lies outside V8's heap, where V8 sees no reason
  * to hurry: a program that falls idle after a burst would keep all of it. A download that its visitor stalls after the
  * kernel took 5 MB of it cost 10 MB on both sides together, none of it in use; five seconds later it is 3.5 or less.
  *
@@ -13,6 +14,7 @@ export function collectWhenIdle(): void {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
   let kept = memoryInUse()
+  leaveHeapRoom(process.memoryUsage().heapUsed)
   let before = performance.eventLoopUtilization()
   /** Collections to come: what one finds dead is freed behind the next, and given back to the system behind a third. */
   let again = 0
@@ -20,6 +22,7 @@ export function collectWhenIdle(): void {
     const now = performance.eventLoopUtilization()
     const { utilization } = performance.eventLoopUtilization(now, before)
     before = now
+    leaveHeapRoom(process.memoryUsage().heapUsed)
     if (utilization > COLLECT_BUSY) return
     const used = memoryInUse()
     kept = Math.min(kept, used)

@@ -175,7 +175,8 @@ export class Inbound implements FrameHandler {
   #ping(flags: number, id: number, value: number): void {
     if (id !== 0) this.#fail('protocol_error', `a ping on stream ${id}`)
     if (flags === ACK) {
-      if (!this.#streams.rtt.answered(value, this.#streams.now)) this.#empty()
+      const { rtt, now, carried } = this.#streams
+      if (!rtt.answered(value, now, carried)) this.#empty()
       return
     }
     if (flags !== SYN) this.#fail('protocol_error', `a ping with flags 0x${flags.toString(16)}`)

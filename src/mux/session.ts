@@ -64,7 +64,6 @@ export class Session {
   readonly #streams: Streams
   readonly #outbound: Outbound
   readonly #reader: FrameReader
-  #bytesIn = 0
   #receiving = false
   /** Chunks that came while another was being read. */
   readonly #waiting: Uint8Array[] = []
@@ -127,7 +126,7 @@ export class Session {
 
   /** Bytes on the wire, headers and all. */
   get bytesIn(): number {
-    return this.#bytesIn
+    return this.#streams.bytesIn
   }
 
   get bytesOut(): number {
@@ -160,7 +159,7 @@ export class Session {
    */
   receive(chunk: Uint8Array, now: Millis): void {
     this.#streams.tell(now)
-    this.#bytesIn += chunk.length
+    this.#streams.bytesIn += chunk.length
     if (this.#receiving) {
       this.#waiting.push(chunk)
       return

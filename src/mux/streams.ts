@@ -39,6 +39,8 @@ export class Streams implements StreamHost, MemoryUser {
   unaccepted = 0
   peerGoingAway = false
   ended = false
+  /** Wire bytes received. */
+  bytesIn = 0
 
   readonly #outbound: Outbound
   readonly #idDrain: number
@@ -68,6 +70,11 @@ export class Streams implements StreamHost, MemoryUser {
 
   get closing(): boolean {
     return this.ended || this.#outbound.closing
+  }
+
+  /** Wire bytes, both ways. */
+  get carried(): number {
+    return this.bytesIn + this.#outbound.bytes
   }
 
   tell(now: Millis): void {
@@ -176,7 +183,8 @@ export class Streams implements StreamHost, MemoryUser {
   }
 
   ping(now: Millis): void {
-    if (this.rtt.outstanding === undefined && !this.closing) this.#outbound.ping(this.rtt.start(now))
+    if (this.rtt.outstanding === undefined && !this.closing)
+      this.#outbound.ping(this.rtt.start(now, this.carried))
   }
 
   /** Ends the session and every stream that still needed it: one that is over keeps what its owner has yet to pass on. */
@@ -219,9 +227,8 @@ export class Streams implements StreamHost, MemoryUser {
       this.#settle(stream)
       return
     }
-    if (!window.due) return
-    window.halfConsumed = true
-    this.#outbound.update(stream)
+    window.consumed += taken
+    if (window.due) this.#outbound.update(stream)
   }
 
   reset(stream: MuxStream): void {

@@ -1,4 +1,12 @@
-import { RTT_PING_MS, RTT_SAMPLES, TUNNEL_WINDOW_MAX_BYTES } from '../limits.ts'
+import {
+  RTT_LOADED_BYTES,
+  RTT_PING_MS,
+  RTT_SAMPLES,
+  RTT_STALE_MS,
+  TUNNEL_WINDOW_MAX_BYTES,
+  WINDOW_SHARE_OF_MEMORY,
+  WINDOW_UPDATE_BYTES,
+} from '../limits.ts'
 import type { MemoryBudget } from './memory.ts'
 
 export type Millis = number
@@ -16,10 +24,9 @@ export class ReceiveWindow {
   touchedAt: Millis = 0
   /** When the half window that is being measured began; -1 before any byte. */
   measuredFrom: Millis = -1
-  /** Bytes that arrived since. */
+  /** Bytes that arrived since, and bytes that were consumed since. */
   measured = 0
-  /** Half a window was consumed since: once as much has arrived, the next arrival ends the measurement. */
-  halfConsumed = false
+  consumed = 0
 
   constructor(size: number) {
     this.first = size
@@ -32,9 +39,18 @@ export class ReceiveWindow {
     return this.size - this.left - this.unread
   }
 
-  /** An update is worth its 12 bytes: half the window. */
+  /**
+   * An update is worth its 12 bytes: half the window, and less of a large one, whose sender would otherwise stand still for
+   * a good part of each round trip.
+   */
   get due(): boolean {
-    return this.grantable * 2 >= this.size
+    const grantable = this.grantable
+    return grantable * 2 >= this.size || grantable >= WINDOW_UPDATE_BYTES
+  }
+
+  /** Half a window was consumed since: once as much has arrived, the next arrival ends the measurement. */
+  get halfConsumed(): boolean {
+    return this.consumed * 2 >= this.size
   }
 }
 
@@ -62,7 +78,7 @@ export class WindowGrowth {
   arrived(window: ReceiveWindow, now: Millis, rtt: Millis | undefined): boolean {
     if (window.measuredFrom < 0) window.measuredFrom = now
     if (!window.halfConsumed || window.measured * 2 < window.size) return false
-    window.halfConsumed = false
+    window.consumed = 0
     window.measured = 0
     const took = now - window.measuredFrom
     window.measuredFrom = now
@@ -81,18 +97,27 @@ export class WindowGrowth {
   }
 
   #grow(window: ReceiveWindow): boolean {
-    const size = Math.min(window.size * 2, this.#maxWindow)
+    const budget = this.#budget
+    const share =
+      budget === undefined ? Infinity : Math.max(window.first, budget.limit / WINDOW_SHARE_OF_MEMORY)
+    const size = Math.min(window.size * 2, this.#maxWindow, share)
     const extra = size - window.size
     if (extra <= 0 || this.granted + extra > TUNNEL_WINDOW_MAX_BYTES) return false
-    if (this.#budget !== undefined && !this.#budget.allows(extra)) return false
+    if (budget !== undefined && !budget.allows(extra)) return false
     window.size = size
     this.granted += extra
-    this.#budget?.grant(extra)
+    budget?.grant(extra)
     return true
   }
 }
 
-/** The session's own ping and what it measures. The least of the last samples counts: queues only add to it. */
+/**
+ * The session's own ping and what it measures. The least of the last samples counts: queues only add to it.
+ *
+ * While a transfer fills the tunnel every sample has a queue in it, of the very windows that are sized by it, and those
+ * would grow until kernels' buffers are full and small answers wait behind them. So a sample under load counts only if it
+ * is the least; unless there has been no other for so long that the path may have changed.
+ */
 export class RoundTrip {
   /** Undefined until a first answer. */
   best: Millis | undefined = undefined
@@ -102,25 +127,34 @@ export class RoundTrip {
   #next = 0
   #value = 0
   #sentAt: Millis = -Infinity
+  /** Bytes that the tunnel had carried by then. */
+  #carried = 0
+  /** When a sample was taken last that counts. */
+  #takenAt: Millis = -Infinity
 
   /** A transfer would like to know the round trip, and nobody has asked lately. */
   wanted(now: Millis): boolean {
     return this.outstanding === undefined && now - this.#sentAt >= RTT_PING_MS
   }
 
-  /** Begins a ping; returns its value. */
-  start(now: Millis): number {
+  /** Begins a ping; returns its value. `carried`: bytes of the tunnel so far, both ways. */
+  start(now: Millis, carried: number): number {
     this.#value = (this.#value + 1) >>> 0
     this.#sentAt = now
+    this.#carried = carried
     this.outstanding = this.#value
     return this.#value
   }
 
   /** False: nobody asked for this answer. */
-  answered(value: number, now: Millis): boolean {
+  answered(value: number, now: Millis, carried: number): boolean {
     if (value !== this.outstanding) return false
     this.outstanding = undefined
-    this.#samples[this.#next] = Math.max(0, now - this.#sentAt)
+    const sample = Math.max(0, now - this.#sentAt)
+    const loaded = carried - this.#carried > RTT_LOADED_BYTES
+    if (loaded && sample > (this.best ?? Infinity) && now - this.#takenAt < RTT_STALE_MS) return true
+    this.#takenAt = now
+    this.#samples[this.#next] = sample
     this.#next = (this.#next + 1) % RTT_SAMPLES
     this.best = Math.min(...this.#samples)
     return true

@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
-import { FRAME_PAYLOAD_BYTES, MUX_COPY_BYTES, UNACKNOWLEDGED_STREAMS } from '../../src/limits.ts'
+import {
+  FRAME_PAYLOAD_BYTES,
+  MUX_COPY_BYTES,
+  RTT_LOADED_BYTES,
+  RTT_SAMPLES,
+  RTT_STALE_MS,
+  UNACKNOWLEDGED_STREAMS,
+} from '../../src/limits.ts'
 import { MemoryBudget, Session, type Stream } from '../../src/mux/index.ts'
 import { End, frame, frames, Recorder, settle } from './pair.ts'
 
@@ -451,6 +458,29 @@ describe('a session', () => {
     client.session.ping(2000)
     settle(client, server, 2010)
     expect(client.session.rtt).toBe(10)
+  })
+
+  it('does not take the queue of a transfer for the way, unless it knows of nothing else for minutes', () => {
+    const [client, server] = pair()
+    client.session.ping(0)
+    settle(client, server, 20)
+    const { stream } = client.open()
+    settle(client, server, 20)
+    // The answers come at once in this test: what is late is the time that they are told.
+    const late = (from: number, took: number): void => {
+      client.session.ping(from)
+      const ping = client.take()
+      stream.write(Buffer.alloc(RTT_LOADED_BYTES))
+      settle(client, server, from)
+      server.session.receive(ping, from)
+      client.session.receive(server.take(), from + took)
+    }
+    for (let n = 1; n <= 2 * RTT_SAMPLES; n++) late(n * 1_000, 200)
+    expect(client.session.rtt).toBe(20)
+    late(100_000, 15)
+    expect(client.session.rtt).toBe(15)
+    for (let n = 1; n <= RTT_SAMPLES; n++) late(100_000 + n * RTT_STALE_MS, 200)
+    expect(client.session.rtt).toBe(200)
   })
 })
 

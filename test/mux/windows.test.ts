@@ -3,6 +3,8 @@ import {
   RTT_PING_MS,
   STREAM_WINDOW_MAX_BYTES,
   TUNNEL_WINDOW_MAX_BYTES,
+  WINDOW_SHARE_OF_MEMORY,
+  WINDOW_UPDATE_BYTES,
   YAMUX_WINDOW_BYTES,
 } from '../../src/limits.ts'
 import { MemoryBudget, type Stream } from '../../src/mux/index.ts'
@@ -103,6 +105,21 @@ describe('a receive window', () => {
     expect(frames(server.take())).toMatchObject([{ type: WINDOW_UPDATE, length: 500 }])
   })
 
+  it('is granted again in small parts when it is large, so that its sender never stands still', () => {
+    const server = new End({ role: 'server', receiveWindow: 8 * WINDOW_UPDATE_BYTES })
+    server.onStream = (_stream, sink) => {
+      sink.hold = true
+    }
+    const body = Buffer.alloc(3 * WINDOW_UPDATE_BYTES)
+    server.session.receive(frame(DATA, SYN, 1, body.length, body), 0)
+    server.take()
+    const stream = server.accepted[0]?.stream as Stream
+    stream.consume(WINDOW_UPDATE_BYTES - 1)
+    expect(server.session.pending).toBe(false)
+    stream.consume(1)
+    expect(frames(server.take())).toMatchObject([{ type: WINDOW_UPDATE, length: WINDOW_UPDATE_BYTES }])
+  })
+
   it("is not granted again after the peer's end, nor beyond what came", () => {
     const server = new End({ role: 'server', receiveWindow: 1000 })
     server.onStream = (_stream, sink) => {
@@ -166,7 +183,7 @@ describe('a receive window', () => {
     expect(receiver.session.rtt).toBe(100)
     const before = readers[0]?.stream.bytesIn as number
     link.run(3_000)
-    // Ten round trips of a full window; the updates at each half keep it full.
+    // Ten round trips of a full window; the updates keep it full.
     expect((readers[0]?.stream.bytesIn as number) - before).toBeGreaterThanOrEqual(
       10 * STREAM_WINDOW_MAX_BYTES,
     )
@@ -285,14 +302,24 @@ describe('the memory budget', () => {
   })
 
   it('lets no window grow past it', () => {
-    const memory = new MemoryBudget(1 * MiB)
+    const memory = new MemoryBudget(8 * MiB)
+    const sender = new End({ role: 'server', sendWindow: 64 * KiB })
+    const receiver = new End({ role: 'client', receiveWindow: 64 * KiB, memory })
+    const link = new Link(sender, receiver, 50)
+    download(receiver, sender, 50)
+    link.run(5_000)
+    expect(memory.granted).toBeGreaterThan(6 * MiB)
+    expect(memory.granted).toBeLessThanOrEqual(8 * MiB)
+  })
+
+  it('lets no one window have more than its share', () => {
+    const memory = new MemoryBudget(8 * MiB)
     const sender = new End({ role: 'server', sendWindow: 64 * KiB })
     const receiver = new End({ role: 'client', receiveWindow: 64 * KiB, memory })
     const link = new Link(sender, receiver, 50)
     download(receiver, sender, 1)
     link.run(5_000)
-    expect(memory.granted).toBeGreaterThan(0)
-    expect(memory.granted).toBeLessThanOrEqual(1 * MiB)
+    expect(memory.granted).toBe((8 * MiB) / WINDOW_SHARE_OF_MEMORY - 64 * KiB)
   })
 
   it('past it resets the stalled stream with most unread bytes, whichever session has it', () => {
