@@ -129,7 +129,13 @@ function pair(
       const address = ['--address', `127.0.0.1:${at}`]
       return run(process.execPath, args('gateway', 'invite', '--uses', `${uses}`, ...address))
     }
-    const gateway = await startGateway(launched, (side, ...words) => args(side, ...words, ...more), offer, port, tunnel)
+    const gateway = await startGateway(
+      launched,
+      (side, ...words) => args(side, ...words, ...more),
+      offer,
+      port,
+      tunnel,
+    )
     await run(process.execPath, args('client', 'join', '-'), await invite(1, await link(tunnel)))
     const started = launched.program(process.execPath, args('client', ...(await client(port, launched))))
     await started.line()

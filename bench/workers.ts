@@ -25,7 +25,7 @@ export const workers: Measurement = {
     return {
       tables: [...one.tables, ...other.tables],
       goals: [],
-      without: [...one.without, ...other.without],
+      without: [...(one.without ?? []), ...(other.without ?? [])],
       figures: Object.assign({}, one.figures, other.figures) as unknown,
     }
   },

@@ -233,7 +233,7 @@ describe('three workers', () => {
     // It stays its owner's, and its port open, while that is away.
     const waiting = await Visitor.to(port)
     expect(await gateway.command(['release', `tcp:${port}`])).toContain('which was of "home"')
-    await waiting.read().ended.catch(() => undefined)
+    await waiting.read().closed
     await until('the port is free', async () => {
       const answered = await Visitor.to(port).then(
         ({ socket }) => {
