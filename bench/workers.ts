@@ -26,7 +26,7 @@ export const workers: Measurement = {
       tables: [...one.tables, ...other.tables],
       goals: [],
       without: [...(one.without ?? []), ...(other.without ?? [])],
-      figures: Object.assign({}, one.figures, other.figures) as unknown,
+      figures: Object.assign({}, one.figures, other.figures),
     }
   },
 }
