@@ -16,7 +16,7 @@ const clients: Client[] = []
 
 async function machine(index: number): Promise<number> {
   const client = new Client({
-    identity: await createIdentity(),
+    identity: createIdentity(),
     instance: `bench-${index}`,
     version: '0.0.0',
     gateways: [{ addresses: invite.addresses, pin: invite.pin }],

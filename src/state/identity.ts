@@ -13,7 +13,7 @@ export async function identityIn(state: State, role: 'gateway' | 'client'): Prom
   try {
     const meanwhile = await keptIdentity(state, role)
     if (meanwhile !== undefined) return meanwhile
-    const identity = await createIdentity()
+    const identity = createIdentity()
     // The key last: a crash in between leaves a certificate without a key, which nobody can have seen.
     await state.write(`${role}.crt`, identity.certificate)
     await state.write(`${role}.key`, identity.key)

@@ -112,8 +112,8 @@ describe('a client', () => {
 
   it('stops at a wrong key before it has written one byte, and goes on with its other gateways', async () => {
     const honest = await world.gateway()
-    const identity = await createIdentity()
-    const { pin } = await createIdentity()
+    const identity = createIdentity()
+    const { pin } = createIdentity()
     let connections = 0
     let bytes = 0
     const gone: Promise<unknown>[] = []
@@ -152,7 +152,7 @@ describe('a client', () => {
 
   it('never sends an invite’s secret to a wrong key', async () => {
     const impostor = await world.gateway()
-    const { pin } = await createIdentity()
+    const { pin } = createIdentity()
     const { client } = await world.client([impostor], [], {
       gateways: [{ addresses: [impostor.address], pin }],
       enroll: { secret: 'c2VjcmV0LXNlY3JldC0xNg' },

@@ -33,7 +33,7 @@ export class FakeGateway {
   readonly #accepted = new Set<FakeTunnel>()
 
   static async start(identity?: Identity): Promise<FakeGateway> {
-    const gateway = new FakeGateway(identity ?? (await createIdentity()))
+    const gateway = new FakeGateway(identity ?? createIdentity())
     gateway.port = (await gateway.#listener.listen({ host: '127.0.0.1', port: 0 })).port
     return gateway
   }

@@ -81,7 +81,7 @@ describe('a hello asks for a host', () => {
 describe('a visitor of an https service', () => {
   /** Ends TLS with a certificate of its own, and says what the visitor asked for. */
   async function tlsServer(): Promise<Server> {
-    const { key, certificate } = await createIdentity()
+    const { key, certificate } = createIdentity()
     const server = createTlsServer({ key, cert: certificate, ALPNProtocols: ['h2'] }, (socket) => {
       socket.write(`${String(socket.servername)} ${String(socket.alpnProtocol)} `)
       socket.pipe(socket)

@@ -26,7 +26,7 @@ const inviteOf = (gateway: FakeGateway): Invite => ({
 
 async function joining(state: State, invite: Invite, replace?: boolean) {
   const { log } = recordingLog()
-  const identity = await createIdentity()
+  const identity = createIdentity()
   return join({
     invite,
     identity,
@@ -70,7 +70,7 @@ describe('join', () => {
 
   it('sends nothing to a gateway with another key than the invite’s', async () => {
     const [gateway, state] = [await world.gateway(), await stateFolder()]
-    const { pin } = await createIdentity()
+    const { pin } = createIdentity()
     await expect(joining(state, { ...inviteOf(gateway), pin })).rejects.toMatchObject({ code: 'wrong_pin' })
     expect(gateway.bytesRead).toBe(0)
     expect(await joinedGateways(state)).toEqual([])

@@ -115,7 +115,7 @@ export class World {
   ): Promise<Made> {
     const { log, lines } = recordingLog()
     const client = new Client({
-      identity: await createIdentity(),
+      identity: createIdentity(),
       instance: 'test-instance',
       version: '0.0.0',
       gateways: gateways.map(({ address, pin }) => ({ addresses: [address], pin })),

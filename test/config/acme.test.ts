@@ -20,7 +20,7 @@ async function file(name: string, text: string, mode = 0o600): Promise<string> {
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'bg-acme-'))
-  root = (await createIdentity()).certificate
+  root = createIdentity().certificate
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
 

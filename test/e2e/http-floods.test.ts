@@ -231,7 +231,7 @@ describe('a client', () => {
   async function guest(): Promise<ScriptedClient> {
     const { secret } = decodeInvite(await gateway.command(['invite', '--name', 'guest']))
     const enroll = { secret: Buffer.from(secret).toString('base64url') }
-    const client = await ScriptedClient.dial(`127.0.0.1:${gateway.clients}`, await createIdentity(), {
+    const client = await ScriptedClient.dial(`127.0.0.1:${gateway.clients}`, createIdentity(), {
       enroll,
       process: `process-${guests}`,
       instance: `instance-${guests++}`,

@@ -22,7 +22,7 @@ afterEach(async () => {
 
 /** A web server of the world behind NAT, which alone has its key. */
 async function webServer(name: string): Promise<number> {
-  const { key, certificate: cert } = await createIdentity()
+  const { key, certificate: cert } = createIdentity()
   const server = createServer({ key, cert }, (request, response) => {
     response.end(`${name} ${request.headers.host} ${request.url}`)
   })

@@ -18,7 +18,7 @@ const TLS = { listen: { http: { host: '127.0.0.1', port: 0 }, tls: { host: '127.
 
 /** A private server that speaks TLS itself, and says its name and the host that it was asked for. */
 async function target(name: string): Promise<number> {
-  const { key, certificate: cert } = await createIdentity()
+  const { key, certificate: cert } = createIdentity()
   const server = createServer({ key, cert, ALPNProtocols: ['h2', 'http/1.1'] }, (socket) => {
     socket.on('error', () => {})
     socket.write(`${name} ${socket.servername} ${socket.alpnProtocol};`)

@@ -110,7 +110,7 @@ export class World {
 
   /** A machine's key, the same for the same machine. */
   async machine(name: string): Promise<Identity> {
-    const known = this.#identities.get(name) ?? (await createIdentity())
+    const known = this.#identities.get(name) ?? createIdentity()
     this.#identities.set(name, known)
     return known
   }

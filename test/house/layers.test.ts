@@ -29,8 +29,8 @@ const ROOMS: Record<string, readonly string[]> = {
 
 /** Who may use a package; `dynamic` ones cost memory, so they are loaded only when they are needed. */
 const PACKAGES: Record<string, { rooms: readonly string[]; dynamic?: true }> = {
-  '@peculiar/x509': { rooms: ['identity', 'client'], dynamic: true },
-  'reflect-metadata': { rooms: ['identity', 'client'], dynamic: true },
+  '@peculiar/x509': { rooms: ['client'], dynamic: true },
+  'reflect-metadata': { rooms: ['client'], dynamic: true },
   'prom-client': { rooms: ['gateway'], dynamic: true },
   jose: { rooms: ['client'], dynamic: true },
   'dns-packet': { rooms: ['client'] },

@@ -37,7 +37,7 @@ import { Moments } from '../client/moments.ts'
 import { Far } from '../http/world.ts'
 import { Opened } from '../net/joined.ts'
 
-const { certificate, key } = await createIdentity()
+const { certificate, key } = createIdentity()
 const FACTS = { peer: '192.0.2.7', address: '192.0.2.7', proto: 'https', trusted: false } as const
 
 /** A site of one service, whose host is `x`. */

@@ -102,7 +102,7 @@ describe('a pin', () => {
 
 describe('an identity', () => {
   it('is made with a key and a certificate of one another, good from 1970 to 9999', async () => {
-    const identity = await createIdentity()
+    const identity = createIdentity()
     const certificate = new X509Certificate(identity.certificate)
     expect(new Date(certificate.validFrom)).toEqual(new Date('1970-01-01T00:00:00Z'))
     expect(new Date(certificate.validTo)).toEqual(new Date('9999-12-31T23:59:59Z'))
@@ -114,8 +114,17 @@ describe('an identity', () => {
     expect(readIdentity(identity.key, identity.certificate)).toEqual(identity)
   })
 
+  it('is what a library takes for a certificate, too', async () => {
+    await import('reflect-metadata')
+    const x509 = await import('@peculiar/x509')
+    const certificate = new x509.X509Certificate(createIdentity().certificate)
+    expect([certificate.subject, certificate.issuer]).toEqual(['CN=blindgate', 'CN=blindgate'])
+    expect(certificate.serialNumber).toMatch(/^[4-7][0-9a-f]{31}$/)
+    expect(await certificate.verify({ publicKey: certificate.publicKey, signatureOnly: true })).toBe(true)
+  })
+
   it('is another one each time, its certificate’s number too', async () => {
-    const [one, two] = await Promise.all([createIdentity(), createIdentity()])
+    const [one, two] = [createIdentity(), createIdentity()]
     expect(one.pin).not.toBe(two.pin)
     expect(new X509Certificate(one.certificate).serialNumber).not.toBe(
       new X509Certificate(two.certificate).serialNumber,

@@ -116,7 +116,7 @@ const PLAIN = 'the-words-of-plain-http-0123456789'
 /** A service of https whose answers hold the secret; gives its key, PEM, once it is served. */
 const KINDS: Record<string, () => Promise<{ args: string[]; key: () => string }>> = {
   async 'a target that speaks TLS itself'() {
-    const { key, certificate: cert } = await createIdentity()
+    const { key, certificate: cert } = createIdentity()
     const secure = createHttpsServer({ key, cert }, (_request, response) => response.end(SECRET))
     return { args: [`${await listening(secure)}`, '--tls', 'passthrough'], key: () => key }
   },

@@ -13,8 +13,8 @@ const opened: { destroy(): unknown }[] = []
 const doors: Door[] = []
 
 beforeAll(async () => {
-  gateway = await createIdentity()
-  client = await createIdentity()
+  gateway = createIdentity()
+  client = createIdentity()
 })
 
 afterEach(async () => {

@@ -29,7 +29,7 @@ let door: Door | undefined
 const closing: (() => void)[] = []
 
 beforeAll(async () => {
-  identity = await createIdentity()
+  identity = createIdentity()
 })
 
 afterEach(async () => {

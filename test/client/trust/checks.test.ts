@@ -20,7 +20,7 @@ let search: Search
 beforeAll(async () => {
   ca = await TestAuthority.create()
   ours = await ca.issue([HOST])
-  identity = await createIdentity()
+  identity = createIdentity()
 })
 beforeEach(async () => {
   names = await NameServer.start()

@@ -30,7 +30,7 @@ let theirs: Issued
 let names: NameServer
 beforeAll(async () => {
   ca = await TestAuthority.create()
-  identity = await createIdentity()
+  identity = createIdentity()
   ours = await ca.issue([HOST, '*.example.com'])
   theirs = await ca.issue([HOST])
 })
@@ -121,7 +121,7 @@ describe('a probe', () => {
   })
 
   it('accepts the machines that are named as replicas, and no other', async () => {
-    const other = await createIdentity()
+    const other = createIdentity()
     const home = kept(await terminator(other, theirs))
     const finding = await one(home.port, { nonces: new ProbeNonces() })
     expect(finding).toMatchObject({
@@ -323,7 +323,7 @@ describe('the proof', () => {
   })
 
   it('does not hold when any of what is claimed was changed', async () => {
-    const other = await createIdentity()
+    const other = createIdentity()
     const theirs = JSON.parse(
       JSON.stringify(probeAnswer({ identity: other, ...session, leafSpki: session.leaf })),
     ) as {
