@@ -68,15 +68,26 @@ export type Offer = 'tcp' | 'http' | 'https' | 'passthrough'
 
 const DRAIN = ['--drain', '500ms']
 
-/** A gateway and a client that offers one service. */
+/** A gateway and a client that offers one service; `more` are further arguments of the gateway. */
 export function blindgatePair(
   offer: Offer,
   target: number,
   link = direct,
   build = root,
+  more: readonly string[] = [],
 ): Promise<BlindgatePair> {
   const { type, service } = OFFERS[offer]
-  return pair(build, offer, link, async (port) => [type, `127.0.0.1:${target}`, ...service(port), ...DRAIN])
+  const client = async (port: number) => [type, `127.0.0.1:${target}`, ...service(port), ...DRAIN]
+  return pair(build, offer, link, client, more)
+}
+
+/** The same with so many workers, and a client that has a tunnel to each. */
+export function blindgateWorkers(offer: 'tcp' | 'http', workers: number): Kind {
+  return {
+    name: `blindgate ${offer}, ${workers} ${workers === 1 ? 'worker' : 'workers'}`,
+    missing: notBuilt,
+    start: (target, link) => blindgatePair(offer, target, link, root, ['--workers', `${workers}`]),
+  }
 }
 
 /** A gateway and a client that offers http services at so many hosts: `nameOfHost` of 0, 1, … */
@@ -103,6 +114,7 @@ function pair(
   offer: Offer,
   link: Link,
   client: (port: number, launched: Launched) => Promise<string[]>,
+  more: readonly string[] = [],
 ): Promise<BlindgatePair> {
   return launch('blindgate', async (launched) => {
     const [port, tunnel] = [await freePort(), await freePort()]
@@ -117,7 +129,13 @@ function pair(
       const address = ['--address', `127.0.0.1:${at}`]
       return run(process.execPath, args('gateway', 'invite', '--uses', `${uses}`, ...address))
     }
-    const gateway = await startGateway(launched, args, offer, port, tunnel)
+    const gateway = await startGateway(
+      launched,
+      (side, ...words) => args(side, ...words, ...more),
+      offer,
+      port,
+      tunnel,
+    )
     await run(process.execPath, args('client', 'join', '-'), await invite(1, await link(tunnel)))
     const started = launched.program(process.execPath, args('client', ...(await client(port, launched))))
     await started.line()

@@ -26,6 +26,7 @@ import { show } from './report.ts'
 import { rss } from './rss.ts'
 import { rtt50 } from './rtt50.ts'
 import { http64, tcp1, tcp64, tcp256 } from './tcp.ts'
+import { workers } from './workers.ts'
 
 const ALL: readonly Measurement[] = [
   micro,
@@ -45,6 +46,7 @@ const ALL: readonly Measurement[] = [
   rtt50,
   idle5000,
   held1000,
+  workers,
   rss,
   grow,
 ]

@@ -13,12 +13,14 @@ export interface WrkOptions {
   readonly once?: boolean
   /** By TLS, asking for `localhost`. */
   readonly tls?: boolean
+  /** Asks for this host, which nobody has: each answer is the gateway's own page. */
+  readonly nobodys?: string
   /** A Lua script that makes the requests. */
   readonly script?: string
 }
 
 export function wrk(options: WrkOptions): Load {
-  return async (port, seconds) => sentOf(await wrkOutput(port, seconds, options))
+  return async (port, seconds) => sentOf(await wrkOutput(port, seconds, options), options)
 }
 
 export interface Waited extends Sent {
@@ -35,24 +37,27 @@ export function wrkWaits(options: WrkOptions): (port: number, seconds: number) =
       const [, figure, unit] = new RegExp(`^\\s+${which}%\\s+([\\d.]+)(us|ms|s|m)$`, 'm').exec(output) ?? []
       return Number(figure) * (MILLISECONDS[unit ?? ''] ?? Number.NaN)
     }
-    return { ...sentOf(output), p50: percentile(50), p99: percentile(99) }
+    return { ...sentOf(output, options), p50: percentile(50), p99: percentile(99) }
   }
 }
 
 const MILLISECONDS: Record<string, number> = { us: 0.001, ms: 1, s: 1000, m: 60_000 }
 
 function wrkOutput(port: number, seconds: number, options: WrkOptions, ...more: string[]): Promise<string> {
-  const { connections, once, tls, script } = options
+  const { connections, once, tls, script, nobodys } = options
   const url = tls === true ? `https://localhost:${port}/` : `http://127.0.0.1:${port}/`
   const args = ['-t1', `-c${connections}`, `-d${seconds}s`, ...more]
   if (once === true) args.push('-H', 'Connection: close')
+  if (nobodys !== undefined) args.push('-H', `Host: ${nobodys}`)
   if (script !== undefined) args.push('-s', script)
   return run(find('wrk') ?? 'wrk', [...args, url])
 }
 
-function sentOf(output: string): Sent {
+function sentOf(output: string, { nobodys }: WrkOptions): Sent {
   const requests = Number(/(\d+) requests in/.exec(output)?.[1])
-  if (!(requests > 0) || /Socket errors|Non-2xx/.test(output))
+  const refused = Number(/Non-2xx or 3xx responses: (\d+)/.exec(output)?.[1] ?? 0)
+  const wanted = nobodys === undefined ? 0 : requests
+  if (!(requests > 0) || /Socket errors/.test(output) || refused !== wanted)
     throw new Error(`wrk did not get what it asked for:\n${output}`)
   return { requests, perSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(output)?.[1]) }
 }

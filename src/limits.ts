@@ -598,6 +598,28 @@ export const HEAP_ROOM_BYTES = 96 * MiB
 /** Ten times what is in use: V8 takes the flag as it is, and a heap of 1 MiB needs no more. */
 export const HEAP_GROWTH_MAX_PERCENT = 900
 
+// ── Workers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Source addresses whose dials are remembered, so that their clients meet all workers: as many as there may be tunnels, at half a KiB. */
+export const DEALT_ADDRESSES = 16_384
+/** Connections that wait to be handed to a worker, at a descriptor each; and those of one address: as for those that have not logged in. */
+export const HANDOVERS = 1_024
+export const HANDOVERS_PER_ADDRESS = 128
+/** Words on their way to a worker, at half a KiB: one that reads so little is hung, and is ended. */
+export const WORKER_WORDS = 100_000
+/** A worker that is asked how it is answers in this time, or is left out of the sum: a scrape and a command wait longer. */
+export const WORKER_ANSWER_MS = 2_000
+/** And has cut whom it must in this time, or `revoke` says that it did not. */
+export const WORKER_CUT_MS = 3_000
+/** A worker loads, copies the record and opens its ports in a second; 64 of them on two cores in half a minute. */
+export const WORKER_START_MS = 90_000
+/** Past the end of a drain, and from a close on, a worker has this long to end in order. */
+export const WORKER_END_MS = 5_000
+/** Before one that died is replaced: the first pause, which doubles while they die young, the most, and what is no longer young. */
+export const WORKER_PAUSE_MS = 250
+export const WORKER_PAUSE_MS_MAX = 30_000
+export const WORKER_OLD_MS = 60_000
+
 // ── Admin port ──────────────────────────────────────────────────────────────────────────────────────────
 
 /** A request to the admin port; it has no body worth waiting for. */

@@ -1,3 +1,5 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { join } from 'node:path'
 import type { Command } from 'commander'
 import type { Logger } from 'pino'
 import type { GatewayFlags, GatewaySettings } from '../config/index.ts'
@@ -28,6 +30,10 @@ export function addGateway(program: Command): void {
       '--access-log <form>',
       'a line for each http request on stderr: json or combined (default: "off")',
     )
+    .option(
+      '--workers <n>',
+      'processes that serve visitors: a number up to 64, or "auto" for one a core (default: "1")',
+    )
     .option('--drain <time>', 'how long visitors may go on after Ctrl-C (default: "30s")')
     .addHelpText(
       'after',
@@ -35,7 +41,7 @@ export function addGateway(program: Command): void {
         'blindgate gateway',
         'blindgate gateway --http :80 --admin 127.0.0.1:9002 --address vps.example.com:9001',
         'blindgate gateway --http :80 --domain example.com --access-log combined',
-        'blindgate gateway --http :80 --tls :443',
+        'blindgate gateway --http :80 --tls :443 --workers auto',
         'blindgate gateway -c gateway.toml',
       ),
     )
@@ -63,6 +69,7 @@ async function gateway({ config, ...flags }: Options, globals: Globals): Promise
     version: VERSION,
     log,
     access: (text, done) => process.stderr.write(text, () => done()),
+    fork: (worker) => forkWorker(worker, globals),
   })
   collectWhenIdle()
   await untilEnded(
@@ -98,6 +105,14 @@ async function gateway({ config, ...flags }: Options, globals: Globals): Promise
     },
     log,
   )
+}
+
+/** Its stderr is ours, where its log goes; what it has to say otherwise it says to us. */
+function forkWorker(worker: number, globals: Globals): ChildProcess {
+  return fork(join(import.meta.dirname, 'worker.js'), [JSON.stringify({ worker, globals })], {
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
 }
 
 interface Address {

@@ -88,8 +88,18 @@ export function statusLines(status: Status): string[] {
   ]
 }
 
-function gatewayTables({ clients, routes }: GatewayStatus): string[] {
+function gatewayTables({ clients, routes, workers = [] }: GatewayStatus): string[] {
   return [
+    ...(workers.length === 0
+      ? []
+      : table([
+          ['WORKER', 'PID', 'TUNNELS', 'STREAMS'],
+          ...workers.map(({ worker, pid, answered, tunnels, streams }) =>
+            answered
+              ? [worker, pid, tunnels, streams].map(String)
+              : [`${worker}`, `${pid}`, 'no answer', '-'],
+          ),
+        ])),
     ...(clients.length === 0 ? ['no client is enrolled'] : clientTable(clients)),
     ...(routes.length === 0
       ? []

@@ -11,6 +11,8 @@ import type { Millis } from '../mux/index.ts'
 export class Backoff {
   readonly #random: () => number
   #failures = 0
+  /** The last that happened was a dial that led to a tunnel. */
+  #progressed = false
 
   constructor(random: () => number) {
     this.#random = random
@@ -20,14 +22,25 @@ export class Backoff {
   afterFailure(retryAfter = 0): Millis {
     const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** this.#failures)
     if (ceiling < BACKOFF_MAX_MS) this.#failures += 1
+    this.#progressed = false
     // The jitter comes on top of what a gateway asks for: it asks everybody for the same.
     const least = Math.min(RETRY_AFTER_SECONDS_MAX, Math.max(0, retryAfter)) * 1000
     return least + this.#random() * ceiling
   }
 
-  /** After a dial that led to a tunnel, where more are wanted: at once, unless earlier ones came to nothing. */
+  /**
+   * After a dial that led to a tunnel, where more are wanted: at once, unless earlier ones came to nothing. The second in a
+   * row counts for something, and half of that is forgotten with each: a client that had to wait for a gateway of many
+   * workers would have to wait for each of them.
+   */
   afterProgress(): Millis {
-    return this.#failures === 0 ? 0 : this.afterFailure()
+    if (!this.#progressed) {
+      const wait = this.#failures === 0 ? 0 : this.afterFailure()
+      this.#progressed = true
+      return wait
+    }
+    this.#failures = Math.floor(this.#failures / 2)
+    return this.#failures === 0 ? 0 : this.#random() * BACKOFF_BASE_MS * 2 ** (this.#failures - 1)
   }
 
   reset(): void {

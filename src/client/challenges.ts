@@ -29,7 +29,7 @@ export interface OrderedChallenge {
 export interface ChallengeBroker {
   /**
    * Announces it to every connected gateway that has the service. Resolves when at least one passes it on to us, and none
-   * is still to answer, within CHALLENGE_READY_MS; then, and until it is taken back or CHALLENGE_SECONDS_MAX are over, it is
+   * is still to answer or to be reached that is known to be there, within CHALLENGE_READY_MS; then, and until it is taken back or CHALLENGE_SECONDS_MAX are over, it is
    * announced anew on each tunnel that is new. The function given takes it back. Rejects with what the first gateway
    * said (a code of services), `timeout`, `unreachable` (no gateway has the service), `route_conflict` (one is pending for
    * the same), `bad_message` (a token that is none), `overloaded` or `closed`.
@@ -78,6 +78,8 @@ const LAST_SEQ = 0xffff_ffff
  */
 export class Challenges implements ChallengeBroker, PendingChallenges {
   readonly #log: Logger
+  /** A gateway that we have a tunnel to has others behind its address that we have none to, yet. */
+  readonly #seeking: () => boolean
   readonly #links = new Set<ChallengeLink>()
   readonly #pending = new Map<string, Pending>()
   /** Their certificates are being made. */
@@ -85,8 +87,9 @@ export class Challenges implements ChallengeBroker, PendingChallenges {
   #seq = 0
   #closed = false
 
-  constructor(log: Logger) {
+  constructor(log: Logger, seeking: () => boolean = () => false) {
     this.#log = log
+    this.#seeking = seeking
   }
 
   async offer(challenge: OrderedChallenge): Promise<() => void> {
@@ -226,7 +229,8 @@ export class Challenges implements ChallengeBroker, PendingChallenges {
     const { settle, announced, challenge } = pending
     if (settle === undefined) return
     const states = [...announced.values()].map(({ state }) => state)
-    if (states.includes('asked') && !late) return
+    // An authority may come to any of them.
+    if ((states.includes('asked') || this.#seeking()) && !late) return
     if (states.includes('ready')) settle()
     else if (pending.refused !== undefined) settle(pending.refused)
     // A tunnel may come, or come back.

@@ -120,7 +120,7 @@ export class Client extends EventEmitter<ClientEvents> {
     this.#services = servicesByName(options.services, gateways)
     const nonces = new ProbeNonces()
     const probes = new ProbeAnswerer(identity, nonces)
-    this.#challenges = new Challenges(log)
+    this.#challenges = new Challenges(log, () => this.#connectors.some(({ seeking }) => seeking))
     this.#serving = new Serving({
       local: (head, socket) => probes.answer(head, socket),
       log,

@@ -110,6 +110,11 @@ export class Connector implements LinkOwner, Whereabouts {
     return [...this.#live.values()]
   }
 
+  /** There are tunnels, and there are ids that have none. */
+  get seeking(): boolean {
+    return this.#live.size > 0 && this.#wanting
+  }
+
   /** Whether a service is offered there. */
   offers(name: string): boolean {
     return this.#offers.some((offer) => offer.name === name)

@@ -19,7 +19,7 @@ import { limitsSaid, limitsTable, withBursts } from './limits-table.ts'
 import { type PortRange, parseHostPattern, parseLabel, parsePortRange } from './patterns.ts'
 import { documentedKeys, key, textAs } from './schema.ts'
 import { readToken } from './token-file.ts'
-import { parseDuration, parseMemory } from './units.ts'
+import { parseDuration, parseMemory, parseWorkers } from './units.ts'
 
 /** How the access log is written; no more than a person may say. */
 export const ACCESS_FORMS = ['off', 'json', 'combined'] as const
@@ -36,6 +36,7 @@ export interface GatewayFile {
   domain?: string | undefined
   /** What invites carry, `host:port`. */
   address?: string | undefined
+  workers?: number | 'auto' | undefined
   /** Bytes. */
   memory?: number | undefined
   listen: {
@@ -91,9 +92,15 @@ const schema = z.strictObject({
     'What invites carry: where clients reach this gateway from outside.',
     '"vps.example.com:9001"',
   ),
+  workers: key(
+    // A number stands without quotes.
+    z.preprocess((workers) => (Number.isInteger(workers) ? String(workers) : workers), textAs(parseWorkers)),
+    'Processes that serve visitors: a number up to 64, or "auto" for one a core. Each counts the connections and requests of [limits] for itself. 1 when left out.',
+    '"auto"',
+  ),
   memory: key(
     textAs(parseMemory),
-    'Memory for what has come from one side and the other has not taken yet; a quarter of the machine when left out.',
+    'Memory for what has come from one side and the other has not taken yet, in equal parts for all workers; a quarter of the machine when left out.',
     '"256MiB"',
   ),
   drain: key(
@@ -189,6 +196,7 @@ export async function loadGatewayFile(path: string): Promise<GatewayFile> {
   return {
     domain: file.domain,
     address: file.address,
+    workers: file.workers,
     memory: file.memory,
     listen: {
       http: listen.http,

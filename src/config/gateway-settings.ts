@@ -1,4 +1,4 @@
-import { totalmem } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
 import { userError } from '../errors.ts'
 import {
   HOLD_MS,
@@ -10,6 +10,7 @@ import {
   HTTP_RESPONSE_MS,
   HTTP_STALL_MS,
   KEEPALIVE_SECONDS,
+  TUNNELS_PER_GATEWAY,
 } from '../limits.ts'
 import {
   formatAddress,
@@ -22,7 +23,7 @@ import {
 import { parseDomain } from './domain.ts'
 import { ACCESS_FORMS, type GatewayFile, type Grant } from './gateway-file.ts'
 import { drainSetting, type Environment, flagOrVariable } from './sources.ts'
-import { parseDuration, parseMemory, quoted } from './units.ts'
+import { parseDuration, parseMemory, parseWorkers, quoted } from './units.ts'
 
 /** What the http visitors of a route may do. 0 stands for no bound, where a key's sentence says so. */
 export interface HttpLimits {
@@ -76,6 +77,9 @@ export interface GatewaySettings {
   address?: string | undefined
   /** undefined without any `[grant.NAME]`: one name, http and tcp, the default route, ports from 1024 less our own. */
   grants: Map<string, Grant> | undefined
+  /** Processes that serve; 1: this one does. */
+  workers: number
+  /** Of all of them together. */
   memoryBytes: number
   drainMs: number
   holdMs: number
@@ -101,6 +105,7 @@ export interface GatewayFlags {
   address?: string | undefined
   domain?: string | undefined
   accessLog?: string | undefined
+  workers?: string | undefined
   drain?: string | undefined
 }
 
@@ -114,6 +119,7 @@ export const GATEWAY_ENVIRONMENT = {
   address: 'BLINDGATE_ADDRESS',
   domain: 'BLINDGATE_DOMAIN',
   accessLog: 'BLINDGATE_ACCESS_LOG',
+  workers: 'BLINDGATE_WORKERS',
   memory: 'BLINDGATE_MEMORY',
   drain: 'BLINDGATE_DRAIN',
   hold: 'BLINDGATE_HOLD',
@@ -173,6 +179,7 @@ export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySe
     },
     address: given('address', (text) => formatAddress(parseRemote(text))) ?? file?.address,
     grants: file?.grants,
+    workers: workersOf(given('workers', parseWorkers) ?? file?.workers ?? 1),
     memoryBytes: given('memory', parseMemory) ?? file?.memory ?? defaultMemory(),
     drainMs: drainSetting({ flag: flags.drain, env, fileMs: file?.drainMs }),
     holdMs: Math.min(given('hold', parseDuration) ?? file?.holdMs ?? HOLD_MS, HOLD_RECENT_MS),
@@ -188,6 +195,11 @@ export function gatewaySettings({ flags, env, file }: GatewaySources): GatewaySe
     },
     adminToken,
   }
+}
+
+/** As many as there are cores for; a client keeps no more tunnels to one address than TUNNELS_PER_GATEWAY. */
+function workersOf(workers: number | 'auto'): number {
+  return workers === 'auto' ? Math.min(availableParallelism(), TUNNELS_PER_GATEWAY) : workers
 }
 
 /** `--access-log` of `accessLog`. */

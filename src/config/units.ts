@@ -1,5 +1,5 @@
 import { userError } from '../errors.ts'
-import { DURATION_MS_MAX, MEMORY_MIN_BYTES, TIMER_MS_MAX } from '../limits.ts'
+import { DURATION_MS_MAX, MEMORY_MIN_BYTES, TIMER_MS_MAX, TUNNELS_PER_GATEWAY } from '../limits.ts'
 import { printable } from '../protocol/index.ts'
 
 const DURATION_UNITS: ReadonlyMap<string, number> = new Map([
@@ -57,6 +57,17 @@ export function quoted(text: string): string {
 /** A duration, or `off` (as `0s`) for never: 0. Longer than a timer can be becomes the longest timer. */
 export function parseIdle(text: string): number {
   return text === 'off' ? 0 : Math.min(parseDuration(text), TIMER_MS_MAX)
+}
+
+/** `4`, or `auto` for as many as there are cores. Throws `config_invalid`. */
+export function parseWorkers(text: string): number | 'auto' {
+  if (text === 'auto') return text
+  const workers = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0
+  if (workers >= 1 && workers <= TUNNELS_PER_GATEWAY) return workers
+  throw userError(
+    'config_invalid',
+    `${quoted(text)} is no number of workers: write a whole number from 1 to ${TUNNELS_PER_GATEWAY}, or "auto" for one a core`,
+  )
 }
 
 /** `parseBytes`, but not so few that nothing works. */

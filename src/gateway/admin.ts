@@ -9,7 +9,7 @@ import { boundedSeries, type Gauge } from './series.ts'
 /** What the admin port shows. Asked anew at each request. */
 export interface Shown {
   ready(): boolean
-  gauges(): readonly Gauge[]
+  gauges(): Promise<readonly Gauge[]>
 }
 
 const TEXT = { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' }
@@ -99,8 +99,10 @@ async function metricsOf(shown: Shown): Promise<Metrics> {
   const registry: Registry = new Registry()
   collectDefaultMetrics({ register: registry, prefix: 'blindgate_' })
   const made = new Map<string, InstanceType<typeof Gauge> | InstanceType<typeof Counter>>()
-  const render = (): Promise<string> => {
-    for (const { name, help, type, labels = [], values } of boundedSeries(shown.gauges())) {
+  const render = async (): Promise<string> => {
+    // Asked before anything is set: two scrapes at once must not add up.
+    const gauges = await shown.gauges()
+    for (const { name, help, type, labels = [], values } of boundedSeries(gauges)) {
       let metric = made.get(name)
       if (metric === undefined) {
         const Kind = type === 'counter' ? Counter : Gauge

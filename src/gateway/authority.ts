@@ -3,6 +3,7 @@ import { TunnelError, userError } from '../errors.ts'
 import type { Pin } from '../identity/index.ts'
 import type { ServiceOffer } from '../protocol/index.ts'
 import { Admission, type InviteMade, quoted, type Redeemed } from './admission.ts'
+import type { Change } from './change.ts'
 import { Enrolments } from './enrolments.ts'
 import { Grants } from './grants.ts'
 import type { HostTable } from './hosts.ts'
@@ -48,6 +49,8 @@ export class Authority {
   domain: string | undefined
   /** There is a port for visitors that come by TLS. The caller sets it. */
   tls = false
+  /** Hears of each change in its turn, before whoever asked for it: `replay` makes the same one elsewhere. Not of `seen`. */
+  onChange: (change: Change) => void = () => {}
 
   #several = { revision: -1, names: false }
   readonly #invites: Invites
@@ -100,6 +103,7 @@ export class Authority {
   }): InviteMade {
     const made = this.#admission.createInvite(invite)
     this.revision++
+    this.onChange({ kind: 'invite', invite })
     return made
   }
 
@@ -109,7 +113,9 @@ export class Authority {
    */
   createFirstInvite(invite: { expiresAt: number; secretHash: string; now: number }): InviteMade | undefined {
     const made = this.#admission.createFirstInvite(invite)
-    if (made !== undefined) this.revision++
+    if (made === undefined) return undefined
+    this.revision++
+    this.onChange({ kind: 'firstInvite', invite })
     return made
   }
 
@@ -121,7 +127,9 @@ export class Authority {
   redeem(by: { secretHash: string; key: Pin; instance?: string; now: number }): Redeemed {
     const redeemed = this.#admission.redeem(by)
     if (by.instance !== undefined) this.seen(by.key, by.instance, by.now)
-    if (!redeemed.again) this.revision++
+    if (redeemed.again) return redeemed
+    this.revision++
+    this.onChange({ kind: 'redeem', by })
     return redeemed
   }
 
@@ -150,9 +158,11 @@ export class Authority {
    * Throws `not_found` with what there is, and `usage` for a short or ambiguous key.
    */
   revoke(nameOrKey: string, now: number): Revoked {
-    return nameOrKey.startsWith('sha256:')
+    const revoked = nameOrKey.startsWith('sha256:')
       ? this.#revokeKey(nameOrKey, now)
       : this.#revokeName(nameOrKey, now)
+    this.onChange({ kind: 'revoke', target: nameOrKey, now })
+    return revoked
   }
 
   #revokeKey(text: string, now: number): Revoked {
@@ -207,7 +217,9 @@ export class Authority {
   claimAll(routes: readonly Route[], name: string): Route[] {
     this.#checkEnrolled(name)
     const claimed = this.#owners.claim(routes, name, (host) => this.#admission.grants.lists(name, host))
-    if (claimed.length > 0) this.revision++
+    if (claimed.length === 0) return claimed
+    this.revision++
+    this.onChange({ kind: 'claim', routes, name })
     return claimed
   }
 
@@ -238,6 +250,7 @@ export class Authority {
       throw userError('not_found', `nobody owns ${route}: there is ${quoted(routes)}`)
     }
     this.revision++
+    this.onChange({ kind: 'release', route })
     return name
   }
 
@@ -246,6 +259,7 @@ export class Authority {
     if (this.#owners.ownerOf(route) !== name) return false
     this.#owners.release(route)
     this.revision++
+    this.onChange({ kind: 'release', route })
     return true
   }
 
@@ -255,10 +269,14 @@ export class Authority {
     return port !== undefined && this.covers(name, tcpRoute(port)) ? port : undefined
   }
 
-  /** Claims a port and keeps it for (name, service). Throws as `claim`. */
-  keepPort(name: string, service: string, port: number): void {
+  /** Claims a port and keeps it for (name, service); true when nobody owned it. Throws as `claim`. */
+  keepPort(name: string, service: string, port: number): boolean {
     this.#checkEnrolled(name)
-    if (this.#owners.keepPort(name, service, port)) this.revision++
+    const free = this.ownerOf(tcpRoute(port)) === undefined
+    if (!this.#owners.keepPort(name, service, port)) return false
+    this.revision++
+    this.onChange({ kind: 'keepPort', name, service, port })
+    return free
   }
 
   /**
@@ -332,12 +350,16 @@ export class Authority {
 
   /** A route has a client. Only for owned routes. */
   markLive(route: Route): void {
-    if (this.#owners.markLive(route)) this.sightings++
+    if (!this.#owners.markLive(route)) return
+    this.sightings++
+    this.onChange({ kind: 'live', route })
   }
 
   /** A route has lost its last client. */
   markGone(route: Route, now: number): void {
-    if (this.#owners.markGone(route, now)) this.sightings++
+    if (!this.#owners.markGone(route, now)) return
+    this.sightings++
+    this.onChange({ kind: 'gone', route, now })
   }
 
   /** True while visitors of a route are worth holding: it is live, or was within `HOLD_RECENT_MS`. */

@@ -37,6 +37,7 @@ import { Pace, Tunnel } from '../transport/index.ts'
 import type { Authority } from './authority.ts'
 import type { ChallengeDesk } from './challenge-desk.ts'
 import { ConnectedClient } from './connected-client.ts'
+import type { Ledger } from './ledger.ts'
 import { LiveKeys } from './live-keys.ts'
 import type { Registrar } from './registrar.ts'
 import type { Routes } from './routes.ts'
@@ -47,8 +48,10 @@ export interface ClientsOptions {
   routes: Routes<ConnectedClient>
   registrar: Registrar
   challenges: ChallengeDesk
-  save(): Promise<void>
+  ledger: Ledger
   gateway: { id: string; version: string }
+  /** Of all gateways behind this one's address, itself among them. */
+  ids(): readonly string[]
   keepaliveSeconds: number
   memory: MemoryBudget
   /** A client's tunnel has room for streams again. */
@@ -163,6 +166,12 @@ export class Clients {
     }
   }
 
+  /** Tells everybody that other gateways are behind this one's address now. */
+  tellIds(ids: readonly string[]): void {
+    for (const { welcomed, tunnel } of this.#all)
+      if (welcomed) tunnel.send({ type: 'gateways', ids: [...ids] })
+  }
+
   /** Lets nobody in any more, and tells those who are in. */
   drain(deadlineMs: number): void {
     this.#draining = true
@@ -182,7 +191,7 @@ export class Clients {
     hello: Hello,
     login: (client: ConnectedClient) => void,
   ): Promise<void> {
-    const { authority, gateway, log, keepaliveSeconds } = this.#options
+    const { ledger, gateway, log, keepaliveSeconds } = this.#options
     if (this.#draining) {
       this.#reject(tunnel, 'draining', 'this gateway is being shut down', 1)
       return
@@ -208,7 +217,7 @@ export class Clients {
         'one key is live from two machines or state folders: if you did not copy it, revoke it',
       )
     }
-    authority.seen(key, client.instance, Date.now())
+    ledger.seen(key, client.instance)
     const older = this.#probeOlder(client)
 
     const results = await this.#register(client, hello.services, older)
@@ -216,7 +225,7 @@ export class Clients {
     const welcome: Message = {
       type: 'welcome',
       protocol: PROTOCOL_VERSION,
-      gateway: { id: gateway.id, version: gateway.version, ids: [gateway.id] },
+      gateway: { id: gateway.id, version: gateway.version, ids: [...this.#options.ids()] },
       name,
       streamWindow: STREAM_WINDOW_BYTES,
       keepalive: keepaliveSeconds,
@@ -247,12 +256,12 @@ export class Clients {
 
   /** The name under which this key is enrolled, enrolling it first if it brought an invite's secret. */
   async #identify(tunnel: Tunnel, key: Pin, hello: Hello): Promise<string | undefined> {
-    const { authority, log } = this.#options
+    const { authority, ledger, log } = this.#options
     try {
       if (hello.enroll !== undefined) {
         const secretHash = hashSecret(Buffer.from(hello.enroll.secret, 'base64url'))
-        const redeemed = authority.redeem({ secretHash, key, instance: hello.instance, now: Date.now() })
-        await this.#options.save()
+        const redeemed = await ledger.redeem({ secretHash, key, instance: hello.instance })
+        await ledger.save()
         if (!redeemed.again) {
           log.warn(
             {
@@ -422,7 +431,7 @@ export class Clients {
   #forget(client: ConnectedClient): void {
     if (!this.#all.delete(client)) return
     this.#keys.remove(client.key, client.instance)
-    this.#options.authority.seen(client.key, client.instance, Date.now())
+    this.#options.ledger.seen(client.key, client.instance)
     this.#options.routes.drop(client)
     this.#shares.give(client.name)
     const own = (this.#tunnelsOf.get(client.key) ?? 1) - 1

@@ -4,6 +4,7 @@ import { TunnelError, userError } from '../errors.ts'
 import { checkName, encodeInvite, hashSecret, newSecret, type Pin } from '../identity/index.ts'
 import { LOCAL_CALL_MS } from '../limits.ts'
 import { callLocal, identityIn, type State } from '../state/index.ts'
+import type { Authority } from './authority.ts'
 import { NO_ADDRESS, saidAddress } from './invite-address.ts'
 import { formatRoute, parseRoute } from './route.ts'
 import { Store } from './store.ts'
@@ -139,7 +140,7 @@ async function onFiles(state: State, request: GatewayRequest, log: Logger): Prom
           route: formatRoute(parseRoute(request.route)),
         }
       case 'clients':
-        return { clients: clientRows(store, () => undefined) }
+        return { clients: clientRows(authority, () => undefined) }
       case 'status':
         throw userError('not_found', `no gateway runs on ${state.path}: start it with \`blindgate gateway\``)
     }
@@ -169,10 +170,10 @@ async function inviteOnFiles(
 
 /** All enrolled machines; `live` gives what is known of a key that has a tunnel. */
 export function clientRows(
-  store: Store,
+  authority: Authority,
   live: (key: Pin) => { address: string; instance: string; copied: boolean } | undefined,
 ): ClientRow[] {
-  return store.authority.clients.map((client) => {
+  return authority.clients.map((client) => {
     const now = live(client.key)
     return {
       name: client.name,

@@ -1,17 +1,15 @@
+import type { ChildProcess } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
-import { type AccessLogSettings, formatAddress, type GatewaySettings } from '../config/index.ts'
-import { userError } from '../errors.ts'
-import { type Identity, type Pin, peerPin } from '../identity/index.ts'
-import { CHANGES_LOGGED_BURST, CHANGES_LOGGED_PER_SECOND, INVITE_EXPIRES_MS } from '../limits.ts'
-import { MemoryBudget } from '../mux/index.ts'
+import type { GatewaySettings } from '../config/index.ts'
+import { TunnelError, userError } from '../errors.ts'
+import type { Identity, Pin } from '../identity/index.ts'
+import { INVITE_EXPIRES_MS } from '../limits.ts'
 import { globalAddresses } from '../net/index.ts'
 import { type Lock, type State, serveLocal } from '../state/index.ts'
-import { Pace, TunnelListener } from '../transport/index.ts'
-import { AccessLog, type AccessWrite } from './access-log.ts'
+import type { AccessWrite } from './access-log.ts'
 import { Admin } from './admin.ts'
-import { ChallengeDesk } from './challenge-desk.ts'
-import { Clients } from './clients.ts'
+import type { Revoked } from './authority.ts'
 import {
   GATEWAY_LOCK,
   GATEWAY_SOCKET,
@@ -19,18 +17,21 @@ import {
   gatewayRequestSchema,
   makeInvite,
 } from './commands.ts'
-import type { ConnectedClient } from './connected-client.ts'
 import { inviteAddress } from './invite-address.ts'
-import { LimitsOf } from './limits-of.ts'
-import { Registrar, refusal } from './registrar.ts'
-import { type GatewayStatus, type Reported, reportClients, reportGauges, reportStatus } from './report.ts'
-import { DEFAULT_HOST, DEFAULT_ROUTE, formatRoute, parseRoute, type Route } from './route.ts'
-import { Routes } from './routes.ts'
+import { ownLedger } from './ledger.ts'
+import { ownListening } from './listening.ts'
+import type { Serving } from './registrar.ts'
+import {
+  type GatewayStatus,
+  reportClients,
+  reportStatus,
+  type StationReport,
+  type WorkerRow,
+} from './report.ts'
+import { formatRoute, parseRoute, type Route } from './route.ts'
+import type { Gauge } from './series.ts'
+import { type Address, Station } from './station.ts'
 import { Store } from './store.ts'
-import { TlsPort } from './tls-port.ts'
-import { TrustedProxies } from './trusted.ts'
-import { VisitorPorts } from './visitor-ports.ts'
-import { Visitors } from './visitors.ts'
 
 export interface GatewayOptions {
   settings: GatewaySettings
@@ -40,6 +41,29 @@ export interface GatewayOptions {
   log: Logger
   /** Where the access log goes; without it there is none. */
   access?: AccessWrite
+  /** Starts a process that calls `runWorker`; for settings with more workers than one. */
+  fork?: (worker: number) => ChildProcess
+}
+
+/** Those who serve: this process itself, or its workers. */
+export interface Staff {
+  readonly visitors: Address
+  readonly clients: Address
+  readonly tls: Address | undefined
+  /** Those who come may have to wait until `begin`. */
+  listen(listen: GatewaySettings['listen']): Promise<void>
+  /** Resolves when visitors and clients are served. The authority knows all that it must. */
+  begin(): Promise<void>
+  /** True while somebody is served who comes. */
+  readonly ready: boolean
+  /** What the authority took away has been cut when it resolves. */
+  revoked(revoked: Revoked): Promise<void>
+  released(route: Route): Promise<void>
+  reload(settings: GatewaySettings, uncovered: readonly { route: Route }[]): Promise<void>
+  serving(route: Route): Promise<Serving | undefined>
+  report(): Promise<{ sum: StationReport; workers?: WorkerRow[]; gauges?: Gauge[] }>
+  drain(ms: number): Promise<void>
+  close(): Promise<void>
 }
 
 /**
@@ -50,7 +74,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const lock = await options.state.lock(GATEWAY_LOCK)
   let gateway: Gateway | undefined
   try {
-    gateway = new Gateway(options, lock, await Store.open(options.state, options.log))
+    const store = await Store.open(options.state, options.log)
+    gateway = new Gateway(options, lock, store, await staffOf(options, store))
     await gateway.start()
     return gateway
   } catch (error) {
@@ -60,121 +85,95 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
 }
 
-/** A running gateway: wires the authority, the routing table, the clients and the visitors to their sockets. */
+/** The code of workers is loaded only where there are some. */
+async function staffOf(options: GatewayOptions, store: Store): Promise<Staff> {
+  const { settings, fork } = options
+  if (settings.workers === 1) return ownStaff(options, store)
+  if (fork === undefined)
+    throw userError('usage', 'this program runs a gateway in one process: leave workers out')
+  const { Workers } = await import('./workers/workers.ts')
+  return new Workers({ ...options, fork, store })
+}
+
+function ownStaff({ settings, identity, version, log, access }: GatewayOptions, store: Store): Staff {
+  const id = gatewayId(identity)
+  const station = new Station({
+    settings,
+    identity,
+    id,
+    ids: [id],
+    version,
+    authority: store.authority,
+    ledger: ownLedger(store),
+    listening: ownListening,
+    ownHost: () => store.host,
+    log,
+    access,
+  })
+  return {
+    get visitors() {
+      return station.visitors
+    },
+    get clients() {
+      return station.clients
+    },
+    get tls() {
+      return station.tls
+    },
+    ready: true,
+    listen: (listen) => station.listen(listen),
+    begin: () => station.openOwned(),
+    revoked: async (revoked) => station.revoked(revoked),
+    released: async (route) => station.released(route),
+    reload: (changed, uncovered) => station.reload(changed, uncovered),
+    serving: async (route) => station.serving(route),
+    report: async () => ({ sum: station.report() }),
+    drain: (ms) => station.drain(ms),
+    close: () => station.close(),
+  }
+}
+
+/** A running gateway: its record and its commands. Those who come are served by its staff. */
 export class Gateway {
   readonly pin: Pin
-  visitors: { host: string; port: number } = { host: '', port: 0 }
-  clients: { host: string; port: number } = { host: '', port: 0 }
-  /** Where visitors of `https` services connect, and clients too. */
-  tls: { host: string; port: number } | undefined
-  admin: { host: string; port: number } | undefined
+  admin: Address | undefined
 
   readonly #options: GatewayOptions
   readonly #lock: Lock
   readonly #store: Store
-  readonly #memory: MemoryBudget
-  readonly #routes: Routes<ConnectedClient>
-  readonly #visitors: Visitors
-  readonly #ports: VisitorPorts
-  readonly #registrar: Registrar
-  readonly #clients: Clients
-  readonly #goneLines = new Pace(CHANGES_LOGGED_PER_SECOND, CHANGES_LOGGED_BURST)
-  readonly #listener: TunnelListener<Pin>
-  readonly #tlsPort: TlsPort
+  readonly #staff: Staff
   readonly #admin: Admin
-  readonly #access: AccessLog | undefined
   #settings: GatewaySettings
-  #limits: LimitsOf
-  #trusted: TrustedProxies
   #local: { close(): Promise<void> } | undefined
   #ready = false
   #closing: Promise<void> | undefined
 
-  constructor(options: GatewayOptions, lock: Lock, store: Store) {
-    const { settings, identity, log, version } = options
-    const { authority } = store
-    this.#access = options.access && accessLog(settings.log, options.access)
+  constructor(options: GatewayOptions, lock: Lock, store: Store, staff: Staff) {
+    const { settings, identity } = options
     this.pin = identity.pin
     this.#options = options
     this.#settings = settings
-    this.#limits = new LimitsOf(settings)
-    this.#trusted = new TrustedProxies(settings.trustedProxies)
     store.setDomain(settings.domain)
     this.#lock = lock
     this.#store = store
-    this.#memory = new MemoryBudget(settings.memoryBytes, () => performance.now())
-    const save = (): Promise<void> => store.save()
-    this.#routes = new Routes<ConnectedClient>({
-      isLive: (client) => client.usable,
-      onLive: (route) => {
-        authority.markLive(route)
-        store.saveSoon()
-        this.#visitors.release(route)
-        log.debug({ route }, 'route is live')
-      },
-      onGone: (route) => {
-        authority.markGone(route, Date.now())
-        store.saveSoon()
-        const level = this.#goneLines.take(performance.now()) ? 'info' : 'debug'
-        log[level]({ route }, 'route has no client: its visitors are held')
-      },
-      onLeft: (client, route) => challenges.left(client, route),
-    })
-    const challenges = new ChallengeDesk({ authority, routes: this.#routes, log })
-    this.#visitors = new Visitors({
-      authority,
-      routes: this.#routes,
-      challenges,
-      memory: this.#memory,
-      holdMs: settings.holdMs,
-      limits: () => this.#limits,
-      trusted: () => this.#trusted,
-      access: this.#access,
-      tlsPort: () => this.tls?.port ?? 0,
-      log,
-    })
-    this.#ports = new VisitorPorts({ visitors: this.#visitors, host: () => this.#portsHost, log })
-    this.#registrar = new Registrar({
-      authority,
-      routes: this.#routes,
-      ports: this.#ports,
-      save,
-      urlOf: (route) => this.#urlOf(route),
-      clients: () => this.#clients.all,
-      onWithdrawn: (route) => this.#visitors.dismiss(route),
-      log,
-    })
-    this.#clients = new Clients({
-      authority,
-      routes: this.#routes,
-      registrar: this.#registrar,
-      challenges,
-      save,
-      gateway: { id: gatewayId(identity), version },
-      keepaliveSeconds: settings.keepaliveSeconds,
-      memory: this.#memory,
-      onOpenable: (client) => {
-        for (const { routes } of client.services.values())
-          for (const route of routes) this.#visitors.release(route)
-      },
-      onDraining: (client) => this.#visitors.clientLeaves(client),
-      log,
-    })
-    this.#listener = new TunnelListener({
-      keys: identity,
-      identify: peerPin,
-      accept: this.#clients.accept,
-      turnedAway: (address, why) => log.debug({ address }, `turned away: ${why}`),
-    })
-    this.#tlsPort = new TlsPort({
-      tunnel: (socket, first) => this.#listener.adopt(socket, first),
-      visitor: (socket, hello, first) => this.#visitors.arriveTls(socket, hello, first),
-      turnedAway: (address, why) => log.debug({ address }, `turned away: ${why}`),
-    })
+    this.#staff = staff
     this.#admin = new Admin(
-      { ready: () => this.#ready, gauges: () => reportGauges(this.#reported) },
+      { ready: () => this.#ready && staff.ready, gauges: () => this.#gauges() },
       settings.adminToken,
     )
+  }
+
+  get visitors(): Address {
+    return this.#staff.visitors
+  }
+
+  get clients(): Address {
+    return this.#staff.clients
+  }
+
+  /** Where visitors of `https` services connect, and clients too. */
+  get tls(): Address | undefined {
+    return this.#staff.tls
   }
 
   async start(): Promise<void> {
@@ -182,20 +181,16 @@ export class Gateway {
     const { authority } = this.#store
     this.#store.setGrants(settings.grants)
     authority.restarted(Date.now())
-    const { tls, tunnel } = settings.listen
-    if (tls !== undefined) this.tls = await this.#tlsPort.listen(tls)
-    authority.tls = tls !== undefined
-    this.clients = tunnel === undefined ? (this.tls ?? this.clients) : await this.#listener.listen(tunnel)
-    this.visitors = await this.#ports.listen(DEFAULT_ROUTE, settings.listen.http)
+    authority.tls = settings.listen.tls !== undefined
+    await this.#staff.listen(settings.listen)
     if (settings.listen.admin !== undefined) this.admin = await this.#admin.listen(settings.listen.admin)
-    authority.reservedPorts = new Set([
-      this.clients.port,
-      this.visitors.port,
-      ...(this.tls === undefined ? [] : [this.tls.port]),
-      ...(this.admin === undefined ? [] : [this.admin.port]),
-    ])
-    await this.#registrar.openOwned()
+    authority.reservedPorts = new Set(
+      [this.clients, this.visitors, this.tls, this.admin].flatMap((at) =>
+        at === undefined ? [] : [at.port],
+      ),
+    )
     this.#chooseAddress()
+    await this.#staff.begin()
     this.#local = await serveLocal(state.socketPath(GATEWAY_SOCKET), (request) => {
       const parsed = gatewayRequestSchema.safeParse(request)
       if (parsed.success) return this.command(parsed.data)
@@ -221,25 +216,39 @@ export class Gateway {
       }
       case 'revoke': {
         const revoked = authority.revoke(request.target, Date.now())
-        this.#clients.revoke(revoked.keys)
-        const why = refusal('not_granted', 'the name was revoked on the gateway')
-        this.#registrar.abandon(revoked.routes, why)
+        const cut = this.#staff.revoked(revoked)
         // Not behind whatever others are asking for: it must be on disk now.
         await this.#store.save()
+        await cut
         log.warn(revoked, 'revoked')
         return revoked
       }
-      case 'release': {
-        const name = await this.#registrar.release(request.route)
-        const route = formatRoute(parseRoute(request.route))
-        log.warn({ route, name }, 'route released')
-        return { route, name }
+      case 'release':
+        return this.#release(formatRoute(parseRoute(request.route)))
+      case 'clients': {
+        const { sum } = await this.#staff.report()
+        return { clients: reportClients(authority, sum) }
       }
-      case 'clients':
-        return { clients: reportClients(this.#reported) }
       case 'status':
         return this.status()
     }
+  }
+
+  /** Only a route that nobody serves. */
+  async #release(route: Route): Promise<{ route: Route; name: string }> {
+    const serving = await this.#staff.serving(route)
+    if (serving !== undefined) {
+      const { clients, name, service } = serving
+      throw new TunnelError('route_taken', {
+        scope: 'process',
+        detail: `${route} is being served by ${clients} client(s) of "${name}": stop service "${service}" there first, or revoke it`,
+      })
+    }
+    const name = this.#store.authority.release(route)
+    await this.#staff.released(route)
+    await this.#store.save()
+    this.#options.log.warn({ route, name }, 'route released')
+    return { route, name }
   }
 
   /** The invite of a first run; undefined once somebody has enrolled, or when nobody can know the address. */
@@ -255,8 +264,14 @@ export class Gateway {
     return this.#store.authority.needsFirstInvite
   }
 
-  status(): GatewayStatus {
-    return reportStatus(this.#reported)
+  async status(): Promise<GatewayStatus> {
+    const { sum, workers } = await this.#staff.report()
+    return reportStatus(this.#store.authority, sum, workers)
+  }
+
+  async #gauges(): Promise<Gauge[]> {
+    const { sum, gauges = [] } = await this.#staff.report()
+    return [...sum.gauges, ...gauges]
   }
 
   /**
@@ -275,15 +290,7 @@ export class Gateway {
       trustedProxies,
       log: { ...log, access: old.log.access },
     }
-    this.#limits = new LimitsOf(settings)
-    this.#trusted = new TrustedProxies(trustedProxies)
-    this.#access?.reload(log)
-    const uncovered = this.#store.setGrants(settings.grants)
-    const why = refusal('not_granted', 'the grant was narrowed on the gateway')
-    this.#registrar.withdraw(uncovered.map(({ route }) => ({ route, why })))
-    for (const { route } of uncovered) this.#ports.close(route)
-    // What it covers again has an owner still.
-    await this.#registrar.openOwned()
+    await this.#staff.reload(this.#settings, this.#store.setGrants(grants))
     await this.#store.save()
     const before = untilRestart(old)
     return Object.entries(untilRestart(settings))
@@ -294,10 +301,7 @@ export class Gateway {
   /** No new visitors and clients; those who are here finish, for at most `ms`; then as `close`. */
   async drain(ms: number = this.#settings.drainMs): Promise<void> {
     this.#ready = false
-    this.#options.log.info({ visitors: this.#visitors.served, ms }, 'draining')
-    this.#clients.drain(ms)
-    this.#ports.closeAll()
-    await this.#visitors.drained(ms)
+    await this.#staff.drain(ms)
     await this.close()
   }
 
@@ -311,25 +315,11 @@ export class Gateway {
     this.#ready = false
     try {
       await this.#local?.close()
-      this.#ports.closeAll()
-      this.#visitors.close()
-      await Promise.all([
-        this.#listener.close(),
-        this.tls === undefined ? undefined : this.#tlsPort.close(),
-        this.#clients.end(),
-        this.admin === undefined ? undefined : this.#admin.close(),
-      ])
-      // What was being answered when the clients were cut may still write: not after the lock is free.
-      await this.#registrar.idle()
-      this.#access?.close()
+      await Promise.all([this.#staff.close(), this.admin === undefined ? undefined : this.#admin.close()])
       await this.#store.close()
     } finally {
       await this.#lock.release()
     }
-  }
-
-  get #portsHost(): string | undefined {
-    return this.#settings.listen.portsHost ?? this.#settings.listen.http.host
   }
 
   #chooseAddress(): void {
@@ -341,44 +331,17 @@ export class Gateway {
     })
     this.#store.setAddresses(address === undefined ? [] : [address], given)
   }
-
-  /** As a visitor would type it, with the host of the invites: the client puts the one it dialled in its place. */
-  #urlOf(route: Route): string {
-    const parsed = parseRoute(route)
-    const [address] = this.#store.addresses
-    const own =
-      address === undefined ? this.clients.host : address.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
-    if (parsed.kind === 'tcp') return `tcp://${formatAddress({ host: own, port: parsed.port })}`
-    const bracketed = own.includes(':') ? `[${own}]` : own
-    if (parsed.kind === 'https') {
-      const port = this.tls?.port ?? 443
-      return `https://${parsed.host}${port === 443 ? '' : `:${port}`}/`
-    }
-    const host = parsed.host === DEFAULT_HOST ? bracketed : parsed.host
-    const port = this.visitors.port === 80 ? '' : `:${this.visitors.port}`
-    return `http://${host}${port}${route === DEFAULT_ROUTE ? '' : parsed.path}`
-  }
-
-  get #reported(): Reported {
-    return {
-      store: this.#store,
-      routes: this.#routes,
-      clients: this.#clients,
-      visitors: this.#visitors,
-      memory: this.#memory,
-      unauthenticated: this.#listener.waiting + this.#tlsPort.waiting,
-    }
-  }
 }
 
 /** What a reload leaves as it is, by the key of the file. */
 function untilRestart(settings: GatewaySettings): Record<string, unknown> {
-  const { listen, adminToken, address, domain, memoryBytes, drainMs, holdMs, log } = settings
+  const { listen, adminToken, address, domain, workers, memoryBytes, drainMs, holdMs, log } = settings
   return {
     listen,
     admin_token_file: adminToken,
     address,
     domain,
+    workers,
     memory: memoryBytes,
     drain: drainMs,
     hold: holdMs,
@@ -386,11 +349,7 @@ function untilRestart(settings: GatewaySettings): Record<string, unknown> {
   }
 }
 
-function accessLog({ access, ...rest }: AccessLogSettings, write: AccessWrite): AccessLog | undefined {
-  return access === 'off' ? undefined : new AccessLog({ access, ...rest }, write)
-}
-
 /** Distinguishes gateways and runs: a client counts its tunnels by it, under the gateway's key. */
-function gatewayId(identity: Identity): string {
+export function gatewayId(identity: Identity): string {
   return createHash('sha256').update(identity.pin).update(randomBytes(16)).digest('hex').slice(0, 16)
 }

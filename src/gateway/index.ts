@@ -10,3 +10,4 @@ export {
 } from './commands.ts'
 export { type Gateway, type GatewayOptions, startGateway } from './gateway.ts'
 export type { GatewayStatus } from './report.ts'
+export { runWorker, type WorkerOptions } from './workers/worker.ts'

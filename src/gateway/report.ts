@@ -1,18 +1,18 @@
 import type { Pin } from '../identity/index.ts'
 import type { MemoryBudget } from '../mux/index.ts'
+import type { Authority } from './authority.ts'
 import type { Clients } from './clients.ts'
 import { type ClientRow, clientRows } from './commands.ts'
 import type { ConnectedClient } from './connected-client.ts'
 import type { Route } from './route.ts'
 import type { Routes } from './routes.ts'
 import type { Gauge } from './series.ts'
-import type { Store } from './store.ts'
 import type { RouteTraffic } from './traffic.ts'
 import type { Visitors } from './visitors.ts'
 
-/** What a report is made of; nothing here is changed. */
+/** What a station's report is made of; nothing here is changed. */
 export interface Reported {
-  store: Store
+  authority: Authority
   routes: Routes<ConnectedClient>
   clients: Clients
   visitors: Visitors
@@ -21,9 +21,20 @@ export interface Reported {
   unauthenticated: number
 }
 
-export interface RouteRow {
+/** What a station says of itself: plain values, for it may be another process. */
+export interface StationReport {
+  /** Those of clients that are logged in. */
+  tunnels: { key: Pin; instance: string; address: string }[]
+  /** Routes that somebody serves here, or waits for. */
+  routes: ServedRoute[]
+  streams: number
+  bytes: { in: number; out: number }
+  errors: Map<string, number>
+  gauges: Gauge[]
+}
+
+export interface ServedRoute {
   route: Route
-  owner: string
   /** Absent while nobody serves it. */
   service?: string
   type?: string
@@ -33,6 +44,23 @@ export interface RouteRow {
   down: number
   streams: number
   held: number
+}
+
+export interface RouteRow extends ServedRoute {
+  owner: string
+}
+
+/** A process that serves, where there are several. */
+export interface WorkerRow {
+  worker: number
+  pid: number
+  /** What clients know it by. */
+  id: string
+  /** False: it said nothing in time, and of the sums it has only what it had counted before. */
+  answered: boolean
+  tunnels: number
+  /** Visitors that it is serving. */
+  streams: number
 }
 
 export interface GatewayStatus {
@@ -45,48 +73,82 @@ export interface GatewayStatus {
   bytes: { in: number; out: number }
   /** What went wrong since the start, by code. */
   errors: Record<string, number>
+  /** Absent where one process does it all. */
+  workers?: WorkerRow[]
 }
 
 /** Every enrolled machine, connected or not. */
-export function reportClients({ store, clients }: Reported): ClientRow[] {
-  const live = new Map<Pin, ConnectedClient>()
-  for (const client of clients.all) live.set(client.key, client)
-  const copied = new Set(clients.copiedKeys)
-  return clientRows(store, (key) => {
-    const client = live.get(key)
-    if (client === undefined) return undefined
-    return { address: client.tunnel.remoteAddress, instance: client.instance, copied: copied.has(key) }
-  })
+export function reportClients(
+  authority: Authority,
+  { tunnels }: Pick<StationReport, 'tunnels'>,
+): ClientRow[] {
+  const live = new Map<Pin, { address: string; instance: string; copied: boolean }>()
+  for (const { key, instance, address } of tunnels) {
+    const before = live.get(key)
+    const copied = before !== undefined && (before.copied || before.instance !== instance)
+    live.set(key, { address, instance, copied })
+  }
+  return clientRows(authority, (key) => live.get(key))
 }
 
-export function reportStatus(reported: Reported): GatewayStatus {
-  const { store, visitors } = reported
-  const live = new Map(reported.routes.snapshot().map((entry) => [entry.route, entry]))
-  const routes = store.authority.owners.map(({ route, name }) => {
-    const replicas = live.get(route)?.replicas ?? []
-    const [first] = replicas
-    return {
-      route,
-      owner: name,
-      ...(first === undefined ? {} : { service: first.service, type: first.type }),
-      replicas: replicas.filter((replica) => replica.tunnel.usable && !replica.down).length,
-      down: replicas.filter((replica) => replica.down).length,
-      streams: replicas.reduce((sum, replica) => sum + replica.active, 0),
-      held: visitors.held(route),
-    }
-  })
+export function reportStatus(
+  authority: Authority,
+  report: StationReport,
+  workers?: WorkerRow[],
+): GatewayStatus {
+  const served = new Map(report.routes.map((row) => [row.route, row]))
+  const none = { replicas: 0, down: 0, streams: 0, held: 0 }
   return {
     side: 'gateway',
-    clients: reportClients(reported),
+    clients: reportClients(authority, report),
+    routes: authority.owners.map(({ route, name }) => ({
+      ...none,
+      ...served.get(route),
+      route,
+      owner: name,
+    })),
+    streams: report.streams,
+    bytes: report.bytes,
+    errors: Object.fromEntries(report.errors),
+    ...(workers === undefined ? {} : { workers }),
+  }
+}
+
+export function reportStation(reported: Reported): StationReport {
+  const { authority, clients, visitors } = reported
+  const live = new Map(reported.routes.snapshot().map((entry) => [entry.route, entry]))
+  const routes = authority.owners.flatMap(({ route }): ServedRoute[] => {
+    const replicas = live.get(route)?.replicas ?? []
+    const held = visitors.held(route)
+    const [first] = replicas
+    if (first === undefined && held === 0) return []
+    return [
+      {
+        route,
+        ...(first === undefined ? {} : { service: first.service, type: first.type }),
+        replicas: replicas.filter((replica) => replica.tunnel.usable && !replica.down).length,
+        down: replicas.filter((replica) => replica.down).length,
+        streams: replicas.reduce((sum, replica) => sum + replica.active, 0),
+        held,
+      },
+    ]
+  })
+  return {
+    tunnels: Array.from(clients.all, ({ key, instance, tunnel }) => ({
+      key,
+      instance,
+      address: tunnel.remoteAddress,
+    })),
     routes,
     streams: visitors.active,
     bytes: visitors.bytes,
-    errors: Object.fromEntries(errorsOf(reported)),
+    errors: errorsOf(reported),
+    gauges: gaugesOf(reported),
   }
 }
 
 /** For `/metrics`. Labels are registered routes and our own codes, so nobody outside can make new ones. */
-export function reportGauges(reported: Reported): Gauge[] {
+function gaugesOf(reported: Reported): Gauge[] {
   const { clients, visitors, memory } = reported
   const { bytes } = visitors
   const routes = reported.routes.snapshot()

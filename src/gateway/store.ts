@@ -63,6 +63,11 @@ export class Store {
     return this.#said.addresses
   }
 
+  /** Its host, where there is one. */
+  get host(): string | undefined {
+    return this.#said.addresses[0]?.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+  }
+
   /** The address that an operator gave, now or in an earlier run. */
   get address(): string | undefined {
     return this.#said.address

@@ -1,15 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
 import { HANDSHAKE_MS, UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_PER_ADDRESS } from '../limits.ts'
-import {
-  addressKey,
-  closeServer,
-  gatewayDescriptors,
-  Keep,
-  listenOn,
-  plainAddress,
-  visitorServerOptions,
-} from '../net/index.ts'
+import { addressKey, gatewayDescriptors, Keep, plainAddress, visitorServerOptions } from '../net/index.ts'
 import {
   type ClientHello,
   ClientHelloReader,
@@ -20,6 +12,7 @@ import {
 } from '../protocol/index.ts'
 import { WaitingList } from '../transport/index.ts'
 import { farewell } from './farewell.ts'
+import type { Listening } from './listening.ts'
 
 export interface TlsPortOptions {
   /** A client: `first` is what it sent. The callee owns the socket. */
@@ -28,6 +21,7 @@ export interface TlsPortOptions {
   visitor(socket: Socket, hello: ClientHello, first: readonly Uint8Array[]): void
   /** Somebody who was neither: closed, and this is why. For a debug line. */
   turnedAway(address: string, why: string): void
+  listening: Listening
 }
 
 const USE_HTTPS = 'this port speaks TLS: use https://\n'
@@ -63,14 +57,14 @@ export class TlsPort {
 
   /** Rejects with `address_in_use` and the like. */
   listen(address: { host?: string | undefined; port: number }): Promise<{ host: string; port: number }> {
-    return listenOn(this.#server, address)
+    return this.#options.listening.listen(this.#server, address)
   }
 
   /** Lets nobody in any more, and drops who has not said hello. */
   async close(): Promise<void> {
     clearTimeout(this.#timer)
     for (const socket of this.#silent.clear()) socket.destroy()
-    await closeServer(this.#server)
+    await this.#options.listening.close(this.#server)
   }
 
   readonly #onConnection = (socket: Socket): void => {

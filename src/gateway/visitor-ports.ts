@@ -1,7 +1,8 @@
 import { createServer, type Server } from 'node:net'
 import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
-import { gatewayDescriptors, listenOn, visitorServerOptions } from '../net/index.ts'
+import { gatewayDescriptors, visitorServerOptions } from '../net/index.ts'
+import type { Listening } from './listening.ts'
 import { DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
 import type { Visitors } from './visitors.ts'
 
@@ -9,6 +10,7 @@ export interface VisitorPortsOptions {
   visitors: Visitors
   /** Where `tcp` ports open; undefined: on all addresses. */
   host(): string | undefined
+  listening: Listening
   log: Logger
 }
 
@@ -53,7 +55,7 @@ export class VisitorPorts {
       if (http) visitors.arriveHttp(socket)
       else visitors.arrive(socket, route)
     })
-    const bound = await listenOn(server, address)
+    const bound = await this.#options.listening.listen(server, address)
     server.on('error', (error) => log.error({ err: error, route }, 'a visitors’ port has a problem'))
     this.#open.set(route, server)
     // All may have been closed while it opened.
@@ -73,8 +75,10 @@ export class VisitorPorts {
   }
 
   #close(route: Route): void {
-    this.#open.get(route)?.close()
+    const server = this.#open.get(route)
+    if (server === undefined) return
     this.#open.delete(route)
+    void this.#options.listening.close(server)
   }
 }
 

@@ -23,6 +23,7 @@ export {
   visitorServerOptions,
 } from './descriptors.ts'
 export { type DuplexInfo, duplexOf, linger, type StreamDuplex } from './duplex.ts'
+export { bindPort, detachHandle, type Handle, listenOnHandle, socketOf } from './handles.ts'
 export { HeldSocket, type HeldSocketOptions } from './held.ts'
 export { type IdleMember, IdleSweep, idleSweep } from './idle.ts'
 export { Keep } from './keep.ts'

@@ -1,5 +1,5 @@
 import type { AddressInfo, ListenOptions, Server } from 'node:net'
-import { userError } from '../errors.ts'
+import { type TunnelError, userError } from '../errors.ts'
 import { LISTEN_BACKLOG } from '../limits.ts'
 import { plainAddress } from './address.ts'
 
@@ -47,7 +47,7 @@ function attempt(server: Server, options: ListenOptions, address: ListenAddress)
   return new Promise((resolve, reject) => {
     const onError = (cause: NodeJS.ErrnoException): void => {
       server.off('listening', onListening)
-      reject(userError('address_in_use', whyNot(cause, address), cause))
+      reject(listenError(cause.code, address, cause))
     }
     const onListening = (): void => {
       server.off('error', onError)
@@ -75,8 +75,14 @@ const REASONS: Readonly<Record<string, (host: string, port: number) => string>> 
   EMFILE: () => 'too many files are open: raise the limit (LimitNOFILE= under systemd, else `ulimit -n`)',
 }
 
-function whyNot(cause: NodeJS.ErrnoException, { host = '', port }: ListenAddress): string {
+/** `code` is the kernel's or the resolver's; it is also that of the `cause`, whatever process met it. */
+export function listenError(
+  code: string | undefined,
+  { host = '', port }: ListenAddress,
+  cause: unknown = { code },
+): TunnelError {
   const where = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
-  const reason = REASONS[cause.code ?? '']?.(host, port) ?? cause.code ?? cause.message
-  return `cannot listen on ${where}: ${reason}`
+  const said = code ?? (cause instanceof Error ? cause.message : 'nobody says why')
+  const reason = REASONS[code ?? '']?.(host, port) ?? said
+  return userError('address_in_use', `cannot listen on ${where}: ${reason}`, cause)
 }

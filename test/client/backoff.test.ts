@@ -84,4 +84,17 @@ describe('back-off', () => {
     backoff.afterFailure()
     expect(backoff.afterProgress()).toBe(500)
   })
+
+  it('forgets failures by halves while dial after dial leads to a tunnel, and at the first that does not no more', () => {
+    const backoff = new Backoff(() => 1)
+    for (let i = 0; i < 6; i++) backoff.afterFailure()
+    const waits = Array.from({ length: 6 }, () => backoff.afterProgress())
+    expect(waits).toEqual([5000, 500, 250, 0, 0, 0])
+    for (let i = 0; i < 6; i++) backoff.afterFailure()
+    // Welcomed and dropped, again and again: that is no progress.
+    for (let i = 0; i < 6; i++) {
+      expect(backoff.afterProgress()).toBe(BACKOFF_MAX_MS)
+      expect(backoff.afterTunnel(10, 'closed')).toBe(BACKOFF_MAX_MS)
+    }
+  })
 })

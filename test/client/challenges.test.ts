@@ -79,8 +79,12 @@ describe('an offered challenge', () => {
 
   const OF_OTHERS = { code: 'route_conflict', message: 'another is\npending' } as const
 
-  function offering(links: string[], challenge = ordered('http-01', 'token')) {
-    const challenges = new Challenges(recordingLog().log)
+  function offering(
+    links: string[],
+    challenge = ordered('http-01', 'token'),
+    seeking: () => boolean = () => false,
+  ) {
+    const challenges = new Challenges(recordingLog().log, seeking)
     const made = links.map((name) => new FakeLink(name))
     for (const link of made) challenges.served(link)
     const offered = { became: 'pending' as unknown, takeBack: (): void => {} }
@@ -112,6 +116,28 @@ describe('an offered challenge', () => {
     expect(two.said).toHaveLength(1)
     offered.takeBack()
     expect(one.said).toHaveLength(2)
+  })
+
+  it('is ready only when all gateways are reached that are known to be behind an address, or have had their time', async () => {
+    let seeking = true
+    const { challenges, one, offered, ready, soon } = offering(['one'], undefined, () => seeking)
+    await soon()
+    ready(one)
+    await soon()
+    expect(offered.became).toBe('pending')
+    const last = new FakeLink('one')
+    challenges.served(last)
+    seeking = false
+    expect(last.said).toMatchObject([{ type: 'challenge', host: HOST }])
+    ready(last)
+    await soon()
+    expect(offered.became).toBe('ready')
+
+    const alone = offering(['one'], undefined, () => true)
+    await alone.soon()
+    alone.ready(alone.one)
+    await vi.advanceTimersByTimeAsync(CHALLENGE_READY_MS)
+    expect(alone.offered.became).toBe('ready')
   })
 
   it('is ready without a gateway that does not answer, once that has had its time', async () => {

@@ -50,6 +50,7 @@ const SETTINGS: Record<keyof typeof GATEWAY_ENVIRONMENT, string> = {
   address: '`--address` of `gateway`',
   domain: '`--domain` of `gateway`',
   accessLog: '`--access-log` of `gateway`',
+  workers: '`--workers` of `gateway`',
   memory: '`memory`',
   drain: '`--drain`, on either side',
   hold: '`hold`',

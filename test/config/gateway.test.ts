@@ -1,5 +1,5 @@
 import { chmod, writeFile } from 'node:fs/promises'
-import { totalmem } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { defaultMemory } from '../../src/config/gateway-settings.ts'
@@ -19,6 +19,7 @@ import {
   HOLD_RECENT_MS,
   KEEPALIVE_SECONDS,
   TIMER_MS_MAX,
+  TUNNELS_PER_GATEWAY,
 } from '../../src/limits.ts'
 import { complaint, fileOf, gatewayFile } from './files.ts'
 
@@ -150,7 +151,7 @@ describe('gateway.toml', () => {
     ['\nadress = "a:1"', '2: unknown key "adress": did you mean "address"?'],
     [
       'colour = 1',
-      '1: unknown key "colour": known are "domain", "address", "memory", "drain", "hold", "trusted_proxies", "listen", "limits", "route", "log", "grant"',
+      '1: unknown key "colour": known are "domain", "address", "workers", "memory", "drain", "hold", "trusted_proxies", "listen", "limits", "route", "log", "grant"',
     ],
     ['[listen]\nhtpp = ":80"', '2: unknown key "htpp" in [listen]: did you mean "http"?'],
     ['[listen]\nhttps = ":80"', '2: unknown key "https" in [listen]: did you mean "http"?'],
@@ -251,7 +252,7 @@ describe('gateway.toml', () => {
     ['[listen]\ntls = false', '2: "tls" must be text, not false: write tls = ":443"'],
     [
       'a = 1\n[listen]\nhttp = 1',
-      '1: unknown key "a": known are "domain", "address", "memory", "drain", "hold", "trusted_proxies", "listen", "limits", "route", "log", "grant"',
+      '1: unknown key "a": known are "domain", "address", "workers", "memory", "drain", "hold", "trusted_proxies", "listen", "limits", "route", "log", "grant"',
     ],
     ['[listen]\nhttp = 1\n[grant.home]\nb = 1', '2: "http" must be text, not a number: write http = ":9000"'],
   ])('with a mistake (%j) is refused with its line and what to do', async (toml, message) => {
@@ -292,6 +293,7 @@ describe('gateway.toml', () => {
     expect(GATEWAY_KEYS.map(({ table, key }) => `${table}${key}`)).toEqual([
       'domain',
       'address',
+      'workers',
       'memory',
       'drain',
       'hold',
@@ -325,6 +327,7 @@ describe('settings of a gateway', () => {
     expect(gatewaySettings({ flags: {}, env: {} })).toEqual({
       listen: { http: { port: 9000 }, tunnel: { port: 9001 } },
       grants: undefined,
+      workers: 1,
       memoryBytes: defaultMemory(),
       drainMs: DRAIN_MS,
       holdMs: HOLD_MS,
@@ -402,6 +405,7 @@ describe('settings of a gateway', () => {
       ['json', 'combined', 'json', 'off'],
     ],
     ['address', ({ address }) => address, 'a:1', 'a:2', 'address = "a:3"', ['a:1', 'a:2', 'a:3', undefined]],
+    ['workers', ({ workers }) => workers, '2', '64', 'workers = 3', [2, 64, 3, 1]],
     [
       'memory',
       ({ memoryBytes }) => memoryBytes,
@@ -436,6 +440,13 @@ describe('settings of a gateway', () => {
     }
   })
 
+  it('have as many workers as there are cores for "auto", on the command line and in the file', async () => {
+    const cores = Math.min(availableParallelism(), TUNNELS_PER_GATEWAY)
+    expect(gatewaySettings({ flags: { workers: 'auto' }, env: {} }).workers).toBe(cores)
+    const file = await gatewayFile('workers = "auto"')
+    expect(gatewaySettings({ flags: {}, env: {}, file }).workers).toBe(cores)
+  })
+
   it('take an empty variable as none, and no other variable', () => {
     expect(
       gatewaySettings({ flags: {}, env: { BLINDGATE_HTTP: '', BLINDGATE_TYPO: 'x' } }).listen.http,
@@ -449,6 +460,18 @@ describe('settings of a gateway', () => {
       {},
       'usage',
       '--drain: "5" is not a duration: write a whole number and ms, s, m, h or d, as in "30s"',
+    ],
+    [
+      { workers: '65' },
+      {},
+      'usage',
+      '--workers: "65" is no number of workers: write a whole number from 1 to 64, or "auto" for one a core',
+    ],
+    [
+      { workers: '0' },
+      {},
+      'usage',
+      '--workers: "0" is no number of workers: write a whole number from 1 to 64, or "auto" for one a core',
     ],
     [
       { accessLog: 'xml' },

@@ -61,10 +61,10 @@ describe('a visitor that is served', () => {
     await visit.received('to the visitor')
     expect(await visit.over).toBe('end')
     expect(await carried.over).toBe('end')
-    await until(() => status(running).streams === 0)
+    await until(async () => (await status(running)).streams === 0)
     const { length: inBytes } = 'to the target'
     const { length: outBytes } = 'to the visitor'
-    expect(status(running)).toMatchObject({ bytes: { in: inBytes, out: outBytes } })
+    expect(await status(running)).toMatchObject({ bytes: { in: inBytes, out: outBytes } })
     expect(client.tunnel.session.streams).toBe(1)
   })
 
@@ -88,22 +88,22 @@ describe('a visitor that is served', () => {
     const cut = world.visit(port, 'hello')
     ;(await client.visits.at(2)).stream.reset()
     expect(await cut.over).toBe('reset')
-    await until(() => status(running).streams === 0)
+    await until(async () => (await status(running)).streams === 0)
   })
 
   test('is counted while it is here, and its descriptor is free when it has gone', async () => {
     const running = await pair()
     const { port } = running
     const visits = Array.from({ length: 10 }, () => world.visit(port, 'x'))
-    await until(() => status(running).streams === 10)
-    expect(status(running).routes.find(({ route }) => route === `tcp:${port}`)).toMatchObject({
+    await until(async () => (await status(running)).streams === 10)
+    expect((await status(running)).routes.find(({ route }) => route === `tcp:${port}`)).toMatchObject({
       replicas: 2,
       streams: 10,
       service: `tcp-${port}`,
       type: 'tcp',
     })
     for (const { socket } of visits) socket.resetAndDestroy()
-    await until(() => status(running).streams === 0)
+    await until(async () => (await status(running)).streams === 0)
     await until(() => running.one.tunnel.session.streams + running.two.tunnel.session.streams === 2)
   })
 })
@@ -141,7 +141,7 @@ describe('replicas', () => {
     await kept?.received('still here')
     world.visit(port, 'next')
     await until(() => two.visits.all.length === 2)
-    expect(status(running).routes.find(({ route }) => route === `tcp:${port}`)?.replicas).toBe(1)
+    expect((await status(running)).routes.find(({ route }) => route === `tcp:${port}`)?.replicas).toBe(1)
   })
 })
 
@@ -170,7 +170,7 @@ describe('a visitor that reached no target', () => {
     await request.received('502 Bad Gateway')
     expect(await world.visit(port, 'hello').over).toBe('reset')
     expect(running.one.visits.all.length + running.two.visits.all.length).toBe(4)
-    expect(status(running).errors).toMatchObject({ unreachable: 2 })
+    expect((await status(running)).errors).toMatchObject({ unreachable: 2 })
   })
 
   test('is never tried again once a byte came back, nor without that word', async () => {
@@ -269,9 +269,9 @@ describe('a client that drains', () => {
     const under = world.visit(port, 'a')
     const carried = await one.visits.at(0)
     one.say({ type: 'drain', deadlineMs: 10_000 })
-    await until(() => status(running).routes[0]?.replicas === 0)
+    await until(async () => (await status(running)).routes[0]?.replicas === 0)
     const waiting = world.visit(port, 'b')
-    await until(() => status(running).routes[0]?.held === 1)
+    await until(async () => (await status(running)).routes[0]?.held === 1)
     carried.answer('finished')
     await under.received('finished')
     one.tunnel.end()
@@ -377,7 +377,7 @@ describe('a client that does not follow the protocol', () => {
       expect(line.msg.length).toBeLessThan(300)
       // Reset; or it had heard an end before, and has had its answer.
       await visit.over
-      expect(status(running).errors[code]).toBeGreaterThan(0)
+      expect((await status(running)).errors[code]).toBeGreaterThan(0)
       await world.visit(running.http, REQUEST).received('here')
       expect(other.tunnel.closed).toBe(false)
     },
@@ -480,7 +480,7 @@ describe('a visitor that does not read', () => {
     more()
     await quiet(() => stalled)
     expect(sent).toBeLessThan(64 * 1024 * 1024)
-    expect(status(running).bytes.in).toBeLessThan(sent)
+    expect((await status(running)).bytes.in).toBeLessThan(sent)
     const socket = await target.sockets.at(0)
     let received = 0
     const whole = new Promise<void>((resolve) => {

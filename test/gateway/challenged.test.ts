@@ -63,7 +63,7 @@ describe('an authority', () => {
     expect(new Set(all.map(({ identifier }) => identifier))).toEqual(new Set([seen.identifier]))
 
     takeBack()
-    await until(() => running.gateway.status().streams === 0 && client.status().streams === 0)
+    await until(async () => (await running.gateway.status()).streams === 0 && client.status().streams === 0)
     await expect(lookByTls(tlsOf(running), HOST)).rejects.toThrow('NO_APPLICATION_PROTOCOL')
     expect(target.sockets.all).toEqual([])
   })
@@ -160,7 +160,7 @@ describe('an authority', () => {
     await client.challenges.offer(ordered('tls-alpn-01', 'tokenA'))
     await client.close()
     await expect(lookByTls(tlsOf(running), HOST)).rejects.toThrow('NO_APPLICATION_PROTOCOL')
-    expect(running.gateway.status().routes[0]?.held).toBe(0)
+    expect((await running.gateway.status()).routes[0]?.held).toBe(0)
   })
 
   test('that looks at a passthrough host without a challenge reaches its target', async () => {

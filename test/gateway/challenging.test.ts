@@ -272,7 +272,7 @@ describe('a visitor that offers acme-tls/1', () => {
     await expect(lookByTls(tlsOf(running), HOST)).rejects.toThrow('INTERNAL_ERROR')
     expect(client.visits.all).toHaveLength(1)
     expect(replica.visits.all).toEqual([])
-    expect(status(running).routes.map(({ held }) => held)).toEqual([0, 0])
+    expect((await status(running)).routes.map(({ held }) => held)).toEqual([0, 0])
   })
 
   test('is told no at once where its client drains', async () => {

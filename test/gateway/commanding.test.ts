@@ -53,7 +53,7 @@ describe('a command of this machine', () => {
       clients: await clients(running),
     })
     expect(await gatewayCommand(running.state, { command: 'status' }, log)).toEqual(
-      JSON.parse(JSON.stringify(status(running))),
+      JSON.parse(JSON.stringify(await status(running))),
     )
     const { pin } = await world.machine('m')
     expect(await gatewayCommand(running.state, { command: 'revoke', target: pin }, log)).toMatchObject({
@@ -102,7 +102,7 @@ describe('a command of this machine', () => {
       code: 'not_found',
     })
     const second = await world.gateway({}, state)
-    expect(status(second).routes).toEqual([])
+    expect((await status(second)).routes).toEqual([])
     expect(await (await world.dial(second, 'm')).heard('reject')).toMatchObject({ code: 'revoked' })
     const secret = Buffer.from(decodeInvite(made.invite).secret).toString('base64url')
     await (await world.dial(second, 'other', { enroll: { secret } })).welcome()
@@ -179,7 +179,7 @@ describe('a gateway', () => {
     const client = await world.enroll(running, 'm')
     client.say({ type: 'register', seq: 1, services: [tcp(port)] })
     client.say({ type: 'register', seq: 2, services: [HTTP] })
-    await until(() => status(running).routes.length > 0)
+    await until(async () => (await status(running)).routes.length > 0)
     await running.gateway.close()
     const file = join(running.state.path, 'gateway.json')
     const before = await stat(file)
@@ -204,7 +204,7 @@ describe('a gateway', () => {
     await vi.advanceTimersByTimeAsync(2_000)
     expect(written.at(-1)).toMatchObject({ authority: { owners: [{ route: 'default', live: true }] } })
     client.tunnel.end()
-    await until(() => status(running).routes[0]?.replicas === 0)
+    await until(async () => (await status(running)).routes[0]?.replicas === 0)
     await vi.advanceTimersByTimeAsync(2_000)
     expect(written.at(-1)).toMatchObject({ authority: { owners: [{ route: 'default', live: false }] } })
   })
@@ -316,7 +316,7 @@ describe('the admin port', () => {
   test('has a bounded number of series, however many routes there are', async () => {
     const values = Array.from({ length: 12_000 }, (_, n) => ({ labels: { route: `r${n}` }, value: 1 }))
     const gauge = { name: 'blindgate_test', help: 'x', type: 'gauge', labels: ['route'], values } as const
-    const admin = new Admin({ ready: () => true, gauges: () => [gauge] })
+    const admin = new Admin({ ready: () => true, gauges: async () => [gauge] })
     const { port } = await admin.listen({ host: '127.0.0.1', port: 0 })
     world.later(() => admin.close())
     const samples = parsed(await askPort(port, '/metrics'))
@@ -348,7 +348,7 @@ describe('the admin port', () => {
     })
     const visit = world.visit(running.http, REQUEST)
     await visit.received('here')
-    await until(() => status(running).streams === 0)
+    await until(async () => (await status(running)).streams === 0)
     expect(parsed(await ask(running, '/metrics')).get('blindgate_visitors')).toBe(1)
     visit.socket.destroy()
     const metrics = parsed(await ask(running, '/metrics'))
@@ -372,7 +372,7 @@ describe('the admin port', () => {
       services: [],
     })
     await client.closed
-    await until(() => status(running).clients[0]?.connected === false)
+    await until(async () => (await status(running)).clients[0]?.connected === false)
     const after = parsed(await ask(running, '/metrics'))
     expect(after.get('blindgate_errors_total{code="protocol_error"}')).toBe(1)
     expect(after.get('blindgate_route_replicas{route="default"}')).toBeUndefined()

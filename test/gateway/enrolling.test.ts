@@ -147,7 +147,7 @@ describe('a client that logs in', () => {
     expect(await peer.heard('reject')).toMatchObject({ code: 'protocol_error', final: false })
     await peer.closed
     expect(peer.messages.all.some(({ type }) => type === 'welcome')).toBe(false)
-    expect(status(running).routes).toEqual([])
+    expect((await status(running)).routes).toEqual([])
   })
 
   test('and says hello again later gets a reject, and loses its routes’ visitors to others', async () => {
@@ -156,7 +156,7 @@ describe('a client that logs in', () => {
     client.say(HELLO)
     expect(await client.heard('reject')).toMatchObject({ code: 'protocol_error' })
     await client.closed
-    await until(() => status(running).routes[0]?.replicas === 0)
+    await until(async () => (await status(running)).routes[0]?.replicas === 0)
   })
 
   test('and piles up requests is sent away, and others are answered', async () => {
@@ -198,12 +198,12 @@ describe('a client that logs in', () => {
     const about = 'live from two machines'
     expect((await running.lines.find(({ msg }) => msg.includes(about))).level).toBe(WARN)
     expect((await clients(running))[0]?.warning).toContain(about)
-    expect(status(running).clients[0]?.warning).toContain(about)
+    expect((await status(running)).clients[0]?.warning).toContain(about)
     for (const client of [one, same]) {
       client.tunnel.end()
       await client.closed
     }
-    await until(() => status(running).clients[0]?.warning === undefined)
+    await until(async () => (await status(running)).clients[0]?.warning === undefined)
   })
 
   test('is listed with its name, key, instance, address and since when', async () => {
@@ -220,7 +220,7 @@ describe('a client that logs in', () => {
     expect(await clients(running)).toEqual([{ ...row, connected: true }])
     client.tunnel.end()
     await client.closed
-    await until(() => status(running).clients[0]?.connected === false)
+    await until(async () => (await status(running)).clients[0]?.connected === false)
     expect(await clients(running)).toEqual([{ ...row, address: '', connected: false }])
   })
 })
@@ -244,11 +244,11 @@ describe('a revoke', () => {
     const before = running.lines.all.length
     expect(await running.gateway.command({ command: 'revoke', target: pin })).toMatchObject({ keys: [pin] })
     expect(await visit.over).toBe('reset')
-    expect(status(running).clients).toEqual([])
+    expect((await status(running)).clients).toEqual([])
     await running.lines.find(({ msg }) => msg.startsWith('client gone'), before)
     expect(performance.now() - began).toBeLessThan(1_000)
     // The name keeps its routes.
-    expect(status(running).routes).toMatchObject([{ route: `tcp:${port}`, replicas: 0 }])
+    expect((await status(running)).routes).toMatchObject([{ route: `tcp:${port}`, replicas: 0 }])
   })
 
   test('of a key is told to it, finally, and nothing it says meanwhile counts', async () => {
@@ -259,7 +259,7 @@ describe('a revoke', () => {
     client.say({ type: 'register', seq: 1, services: [tcp(port)] })
     expect(await client.heard('reject')).toMatchObject({ code: 'revoked', final: true })
     await client.closed
-    expect(status(running).routes).toEqual([])
+    expect((await status(running)).routes).toEqual([])
     const again = await world.dial(running, 'm')
     expect(await again.heard('reject')).toMatchObject({ code: 'revoked', final: true })
   })
@@ -269,13 +269,13 @@ describe('a revoke', () => {
     const [one, two] = [await freePort(), await freePort()]
     const client = await world.enroll(running, 'm', { services: [tcp(one)] })
     client.say({ type: 'register', seq: 1, services: [tcp(two), HTTP] })
-    await until(() => status(running).routes.length > 1)
+    await until(async () => (await status(running)).routes.length > 1)
     await running.gateway.command({ command: 'revoke', target: (await world.machine('m')).pin })
     await client.closed
     // Whatever was under way has been answered when this is.
     await running.gateway.command({ command: 'release', route: `tcp:${one}` })
-    expect(status(running).routes.map(({ route }) => route)).toContain(`tcp:${two}`)
-    for (const route of status(running).routes) expect(route).not.toHaveProperty('service')
+    expect((await status(running)).routes.map(({ route }) => route)).toContain(`tcp:${two}`)
+    for (const route of (await status(running)).routes) expect(route).not.toHaveProperty('service')
   })
 
   test('of a key that is just enrolling comes first', async () => {
@@ -320,7 +320,7 @@ describe('a revoke', () => {
     const late = await world.dial(running, 'four', { enroll: { secret } })
     expect(await late.heard('reject')).toMatchObject({ code: 'invite_invalid' })
     expect(guest.tunnel.closed).toBe(false)
-    expect(status(running).routes).toEqual([])
+    expect((await status(running)).routes).toEqual([])
   })
 
   test('sends those away who wait for the name', async () => {
@@ -330,7 +330,7 @@ describe('a revoke', () => {
     client.tunnel.end()
     await client.closed
     const [visit, request] = [world.visit(port, 'hello'), world.visit(running.http, REQUEST)]
-    await until(() => status(running).routes.every(({ held }) => held === 1))
+    await until(async () => (await status(running)).routes.every(({ held }) => held === 1))
     await running.gateway.command({ command: 'revoke', target: 'home' })
     expect(await visit.over).toBe('reset')
     await request.received('503')
@@ -385,12 +385,12 @@ describe('a reload', () => {
     })
     const client = await world.enroll(running, 'm', { name: 'home' })
     client.say({ type: 'register', seq: 7, services: [tcp(port)] })
-    await until(() => status(running).routes.length === 1)
+    await until(async () => (await status(running)).routes.length === 1)
     await running.gateway.reload(settings({ grants: granted({ home: {} }) }))
     const { services } = await client.heard('registered', ({ seq }) => seq === 7)
     expect(services).toMatchObject([{ error: { code: 'not_granted' } }])
     // What was refused in the end was claimed for nothing.
-    expect(status(running).routes).toEqual([])
+    expect((await status(running)).routes).toEqual([])
     expect(await world.visit(port).over).toBe('reset')
   })
 

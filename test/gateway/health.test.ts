@@ -16,16 +16,16 @@ describe('a client that calls its target down', () => {
     const home = await world.enroll(running, 'home-1', { services: [HTTP] })
     home.say({ type: 'health', name: 'web', up: false })
     home.say({ type: 'health', name: 'nothing', up: false })
-    await until(() => status(running).routes[0]?.down === 1)
-    expect(status(running).routes).toMatchObject([{ route: 'default', replicas: 0, down: 1 }])
+    await until(async () => (await status(running)).routes[0]?.down === 1)
+    expect((await status(running)).routes).toMatchObject([{ route: 'default', replicas: 0, down: 1 }])
     const visit = world.visit(running.http, REQUEST)
-    await until(() => status(running).routes[0]?.held === 1)
+    await until(async () => (await status(running)).routes[0]?.held === 1)
     expect(home.visits.all).toEqual([])
     home.say({ type: 'health', name: 'web', up: true })
     const carried = await home.visits.at(0)
     carried.answer(ANSWER)
     await visit.received('here')
-    expect(status(running).routes).toMatchObject([{ replicas: 1, down: 0 }])
+    expect((await status(running)).routes).toMatchObject([{ replicas: 1, down: 0 }])
   })
 
   test('and up again, said without end, is too much', async () => {
@@ -42,7 +42,7 @@ describe('a client that calls its target down', () => {
     for (let n = 0; n < 300; n++) home.say({ type: 'health', name: 'web', up: n % 2 === 1 })
     home.say({ type: 'health', name: 'web', up: false })
     await home.register(HTTP)
-    expect(status(running).routes).toMatchObject([{ down: 1 }])
+    expect((await status(running)).routes).toMatchObject([{ down: 1 }])
     const said = (text: string) =>
       running.lines.all.filter(({ level, msg }) => level >= INFO && msg.includes(text)).length
     for (const text of ['target is', 'no client']) {
@@ -57,7 +57,7 @@ describe('a client that calls its target down', () => {
     const one = await world.enroll(running, 'home-1', { services: [HTTP] })
     await world.enroll(running, 'home-2', { services: [HTTP], serve: (visit) => visit.answer(ANSWER) })
     one.say({ type: 'health', name: 'web', up: false })
-    await until(() => status(running).routes[0]?.down === 1)
+    await until(async () => (await status(running)).routes[0]?.down === 1)
     for (let n = 0; n < 4; n++) await world.visit(running.http, REQUEST).received('here')
     expect(one.visits.all).toEqual([])
   })

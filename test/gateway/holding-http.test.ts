@@ -21,7 +21,7 @@ async function serving(settings: Parameters<World['gateway']>[0] = {}) {
 async function goes(running: Running & { client: ScriptedClient }): Promise<void> {
   running.client.tunnel.end()
   await running.client.closed
-  await until(() => status(running).routes[0]?.replicas === 0)
+  await until(async () => (await status(running)).routes[0]?.replicas === 0)
 }
 
 const back = (running: Running, serve: (visit: Carried) => unknown = echoing): Promise<ScriptedClient> =>
@@ -46,7 +46,7 @@ describe('a request whose client is away', () => {
     await visit.received('[/3 by')
     expect(visit.text.match(/\[\/\d by/g)).toEqual(['[/1 by', '[/2 by', '[/3 by'])
     expect(await heldAt(running)).toBe(0)
-    expect(status(running).errors).toEqual({})
+    expect((await status(running)).errors).toEqual({})
   })
 
   test('waits again each time', async () => {
@@ -85,7 +85,7 @@ describe('a request whose client is away', () => {
     await held(running, 1)
     await turns(100)
     // One read may bring it past the bound, before it is paused.
-    expect(status(running).bytes.in).toBeLessThanOrEqual(HELD_BYTES + 65_536)
+    expect((await status(running)).bytes.in).toBeLessThanOrEqual(HELD_BYTES + 65_536)
     let got = ''
     await back(running, async (carried) => {
       await until(() => carried.stream.bytesIn > body.length)

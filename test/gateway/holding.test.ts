@@ -34,7 +34,7 @@ async function absent(holdMs?: number): Promise<Running & { port: number }> {
   const client = await world.enroll(running, 'm', { services: [HTTP, tcp(port)] })
   client.tunnel.end()
   await client.closed
-  await until(() => status(running).routes.every(({ replicas }) => replicas === 0))
+  await until(async () => (await status(running)).routes.every(({ replicas }) => replicas === 0))
   return { ...running, port }
 }
 
@@ -45,10 +45,10 @@ describe('a visitor whose client is away', () => {
   test('waits, and is answered when it is back', async () => {
     const running = await absent()
     const visits = [world.visit(running.http, REQUEST), world.visit(running.port, 'hello')]
-    await until(() => status(running).routes.every(({ held }) => held === 1))
+    await until(async () => (await status(running)).routes.every(({ held }) => held === 1))
     await back(running)
     for (const visit of visits) await visit.received('here')
-    expect(status(running).routes.map(({ held }) => held)).toEqual([0, 0])
+    expect((await status(running)).routes.map(({ held }) => held)).toEqual([0, 0])
   })
 
   test('that came with a lot of bytes loses none of them', async () => {
@@ -56,7 +56,7 @@ describe('a visitor whose client is away', () => {
     const visit = world.visit(running.port)
     const sent = Buffer.alloc(300_000, 'abcdefg')
     visit.write(sent)
-    await until(() => status(running).routes.some(({ held }) => held === 1))
+    await until(async () => (await status(running)).routes.some(({ held }) => held === 1))
     const client = await back(running, () => {})
     const carried = await client.visits.at(0)
     await until(() => carried.text.length === sent.length)
@@ -76,12 +76,12 @@ describe('a visitor whose client is away', () => {
   test.each(['by an end', 'by a reset'])('is dropped at once when it leaves %s', async (how) => {
     const running = await absent()
     const visits = [world.visit(running.http, REQUEST), world.visit(running.port, 'hello')]
-    await until(() => status(running).routes.every(({ held }) => held === 1))
+    await until(async () => (await status(running)).routes.every(({ held }) => held === 1))
     for (const { socket } of visits) {
       if (how === 'by an end') socket.destroy()
       else socket.resetAndDestroy()
     }
-    await until(() => status(running).routes.every(({ held }) => held === 0))
+    await until(async () => (await status(running)).routes.every(({ held }) => held === 0))
     // And nothing is sent in its name.
     const client = await back(running)
     await client.welcome()
@@ -108,7 +108,7 @@ describe('a visitor whose client is away', () => {
     await first.gateway.close()
     const second = { ...(await world.gateway({}, first.state)), port: first.port }
     const visit = world.visit(second.http, REQUEST)
-    await until(() => status(second).routes.some(({ held }) => held === 1))
+    await until(async () => (await status(second)).routes.some(({ held }) => held === 1))
     await back(second)
     await visit.received('here')
   })
@@ -116,7 +116,7 @@ describe('a visitor whose client is away', () => {
   test('goes when the gateway drains or closes', async () => {
     const running = await absent()
     const visit = world.visit(running.http, REQUEST)
-    await until(() => status(running).routes.some(({ held }) => held === 1))
+    await until(async () => (await status(running)).routes.some(({ held }) => held === 1))
     await running.gateway.drain(1_000)
     await visit.received('503')
   })
@@ -131,7 +131,7 @@ describe('many held visitors', () => {
       visits.push(visit)
       await visit.connected
     }
-    await until(() => status(running).routes.some(({ held }) => held === visits.length))
+    await until(async () => (await status(running)).routes.some(({ held }) => held === visits.length))
     const order: string[] = []
     const perTurn = new Map<number, number>()
     let turn = 0
@@ -251,8 +251,8 @@ describe('visitors', () => {
     await peer.heard('welcome')
     const visits = Array.from({ length: 300 }, (_, n) => world.visit(port, `visitor ${n};`))
     await until(() => peer.opened.length === 256)
-    await until(() => status(running).routes[0]?.held === 44)
-    expect(status(running)).toMatchObject({ streams: 256 })
+    await until(async () => (await status(running)).routes[0]?.held === 44)
+    expect(await status(running)).toMatchObject({ streams: 256 })
     peer.write(...peer.opened.slice(0, 44).map((id) => frame(WINDOW_UPDATE, ACK, id)))
     await until(() => peer.opened.length === 300)
     peer.write(...peer.opened.map((id) => frame(DATA, ACK, id, Buffer.from('here'))))
@@ -272,7 +272,7 @@ describe('visitors', () => {
     await until(() => peer.opened.length === 256)
     const visit = world.visit(port, 'my last word')
     visit.socket.end()
-    await until(() => status(running).routes[0]?.held === 1)
+    await until(async () => (await status(running)).routes[0]?.held === 1)
     // Time enough for its end to be noticed.
     await turns(100)
     expect(await heldAt(running, `tcp:${port}`)).toBe(1)

@@ -30,8 +30,8 @@ const BOTH = granted({
   guest: { hosts: ['guest.example.com', 'a.example.com', '*.guest.example'] },
 })
 
-function owned(running: Running): string[] {
-  return status(running).routes.map(({ route, owner }) => `${owner} ${route}`)
+async function owned(running: Running): Promise<string[]> {
+  return (await status(running)).routes.map(({ route, owner }) => `${owner} ${route}`)
 }
 
 describe('a service with hosts', () => {
@@ -51,7 +51,7 @@ describe('a service with hosts', () => {
         ],
       },
     ])
-    expect(status(running).routes).toMatchObject(
+    expect((await status(running)).routes).toMatchObject(
       ['app.example.com/api', '*.example.com/api', '[2001:db8::1]/api', 'default/api'].map((route) => ({
         route,
         owner: 'home',
@@ -80,7 +80,7 @@ describe('a service with hosts', () => {
       expect(result).toMatchObject({ error: { code: 'route_taken' } })
       expect(JSON.stringify(result)).not.toContain('home')
     }
-    expect(owned(second)).toEqual(['home a.example.com/x'])
+    expect(await owned(second)).toEqual(['home a.example.com/x'])
   })
 
   test.each<[what: string, offer: ServiceOffer, code: string]>([
@@ -104,8 +104,8 @@ describe('a service with hosts', () => {
     })
     const guest = await world.enroll(running, 'guest-2', { name: 'guest' })
     expect(await guest.register(offer)).toMatchObject([{ name: 'web', error: { code } }])
-    expect(owned(running)).toEqual(['guest x.guest.example/'])
-    expect(status(running).routes).toMatchObject([{ service: 'other', replicas: 1 }])
+    expect(await owned(running)).toEqual(['guest x.guest.example/'])
+    expect((await status(running)).routes).toMatchObject([{ service: 'other', replicas: 1 }])
     const home = await world.enroll(running, 'home-1', { name: 'home' })
     expect(await home.register(web(['guest.example.com']))).toMatchObject([{ urls: [expect.any(String)] }])
   })
@@ -121,7 +121,7 @@ describe('a service with hosts', () => {
       expect(result).toMatchObject({ error: { code: 'bad_service' } })
       expect(JSON.stringify(result)).toContain('unregister it first')
     }
-    expect(status(running).routes).toMatchObject([
+    expect((await status(running)).routes).toMatchObject([
       { route: 'a.example.com/', replicas: 1 },
       { route: 'default', replicas: 1 },
     ])
@@ -140,9 +140,9 @@ describe('a service with hosts', () => {
     expect(await guest.register(web(['a.example.com']))).toMatchObject([{ error: { code: 'route_taken' } }])
     await home.register(web(['a.example.com', 'guest.example.com']))
     await home.unregister(['web'], true)
-    expect(owned(running)).toEqual([])
+    expect(await owned(running)).toEqual([])
     await guest.register(web(['a.example.com', 'guest.example.com']))
-    expect(owned(running)).toEqual(['guest a.example.com/', 'guest guest.example.com/'])
+    expect(await owned(running)).toEqual(['guest a.example.com/', 'guest guest.example.com/'])
   })
 
   test('is released by the operator as it is typed, but not while it is served', async () => {
@@ -153,7 +153,7 @@ describe('a service with hosts', () => {
     home.tunnel.end()
     await home.closed
     await running.gateway.command(release)
-    expect(owned(running)).toEqual([])
+    expect(await owned(running)).toEqual([])
   })
 
   test('whose silent tunnel lost one of its routes has none of them any more', async () => {
@@ -166,7 +166,7 @@ describe('a service with hosts', () => {
     const other = { ...web(['b.example.com']), name: 'other' }
     const next = await world.dial(running, 'home-1', { services: [other] })
     expect(await next.welcome()).toMatchObject([{ name: 'other', urls: [expect.any(String)] }])
-    expect(status(running).routes).toMatchObject([
+    expect((await status(running)).routes).toMatchObject([
       { route: 'a.example.com/', replicas: 0 },
       { route: 'b.example.com/', service: 'other', replicas: 1 },
     ])
@@ -207,7 +207,7 @@ describe('a reload that takes one host from a service', () => {
     expect(services).toMatchObject([{ name: 'web', error: { code: 'not_granted' } }])
     carried.answer(ANSWER)
     await visit.received('here')
-    expect(status(running).routes.map(({ replicas }) => replicas)).toEqual([0, 0])
+    expect((await status(running)).routes.map(({ replicas }) => replicas)).toEqual([0, 0])
     expect(await home.register(web(['*']))).toMatchObject([{ urls: [expect.any(String)] }])
   })
 
@@ -239,7 +239,7 @@ describe('a reload that takes one host from a service', () => {
     await running.gateway.reload(
       settings({ grants: granted({ home: { hosts: ['*'], ports: [[1024, 65_535]] } }) }),
     )
-    expect(status(running).streams).toBe(2)
+    expect((await status(running)).streams).toBe(2)
     await running.gateway.reload(settings({ grants: granted({ home: {} }) }))
     for (const visit of visits) expect(await visit.over).toBe('reset')
   })

@@ -46,7 +46,7 @@ describe('requests per second', () => {
     expect(said).not.toContain('Connection: close')
     // Another route has a measure of its own.
     await ask(visit, get('/4', B), '[/4 by')
-    expect(status(running).errors).toEqual({ too_many_requests: 1 })
+    expect((await status(running)).errors).toEqual({ too_many_requests: 1 })
     expect(running.client.visits.all[0]?.text).not.toContain('/3')
     // Whoever watches the route sees it, though no client did.
     expect(await gauge(running, 'http_requests_total{route="a.example.com/",status="4xx"}')).toBe(1)
@@ -140,7 +140,7 @@ describe('times', () => {
       serve: echoing,
     })
     await visit.received('504 Gateway Timeout')
-    expect(status(running).errors).toEqual({ response_timeout: 1 })
+    expect((await status(running)).errors).toEqual({ response_timeout: 1 })
     // Both carry nothing now; without that failure they would take turns.
     for (let n = 0; n < 4; n += 1) await ask(world.visit(running.http), request('POST', '/', [A]), '[/ by')
     expect(streams(fast)).toBe(4)

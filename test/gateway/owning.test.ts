@@ -70,7 +70,9 @@ describe('the owner of a route', () => {
     const one = await world.enroll(running, 'home-1', { services: [tcp(port)] })
     await world.enroll(running, 'home-2', { services: [tcp(port)] })
     await one.unregister([`tcp-${port}`], true)
-    expect(status(running).routes).toMatchObject([{ route: `tcp:${port}`, owner: 'home', replicas: 1 }])
+    expect((await status(running)).routes).toMatchObject([
+      { route: `tcp:${port}`, owner: 'home', replicas: 1 },
+    ])
   })
 
   test('loses it by the operator’s release, which refuses while somebody serves it', async () => {
@@ -149,7 +151,7 @@ describe('a port', () => {
     const { port } = program.address() as { port: number }
     const home = await world.enroll(running, 'home-1', { services: [tcp(port)] })
     expect(await home.welcome()).toMatchObject([{ error: { code: 'port_in_use' } }])
-    expect(status(running).routes).toEqual([])
+    expect((await status(running)).routes).toEqual([])
     await new Promise((resolve) => program.close(resolve))
     expect(await home.register(tcp(port))).toMatchObject([{ urls: [`tcp://127.0.0.1:${port}`] }])
   })

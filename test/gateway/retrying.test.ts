@@ -69,7 +69,7 @@ describe('a request that reached no target', () => {
     const body = 'x'.repeat(REPLAY_BYTES + 1_000)
     await ask(visit, request('PUT', '/', [], body), '502 Bad Gateway')
     expect(texts(running)).toHaveLength(1)
-    expect(status(running).errors).toEqual({ refused: 1 })
+    expect((await status(running)).errors).toEqual({ refused: 1 })
   })
 
   test('is sent again with what has come of its body, and the rest follows', async () => {
@@ -97,7 +97,7 @@ describe('a request that reached no target', () => {
     })
     await world.visit(running.http, get()).received('502 Bad Gateway')
     expect(texts(running)).toHaveLength(1)
-    expect(status(running).errors).toEqual({ lost: 1 })
+    expect((await status(running)).errors).toEqual({ lost: 1 })
   })
 
   test('passes its replica over for a while, for others too', async () => {
@@ -124,7 +124,7 @@ describe('a request that may have run', () => {
     const running = await pair(loses)
     await ask(world.visit(running.http), request(method, '/'), '\r\n\r\n')
     expect([streams(running.one), streams(running.two)]).toEqual([1, 1])
-    expect(status(running).errors).toMatchObject({ retried: 1 })
+    expect((await status(running)).errors).toMatchObject({ retried: 1 })
   })
 
   test('is never repeated twice', async () => {
@@ -132,7 +132,7 @@ describe('a request that may have run', () => {
     running.one.serve = running.two.serve = lost
     await world.enroll(running, 'three', { services: [web([])], serve: lost })
     await world.visit(running.http, get()).received('502 Bad Gateway')
-    expect(status(running).errors).toEqual({ lost: 1, retried: 1 })
+    expect((await status(running)).errors).toEqual({ lost: 1, retried: 1 })
     expect(texts(running).length).toBeLessThanOrEqual(2)
   })
 
@@ -148,7 +148,7 @@ describe('a request that may have run', () => {
       .visit(running.http, request(method, '/', ['Accept: application/json']))
       .received('502 Bad Gateway')
     expect(texts(running)).toHaveLength(1)
-    expect(status(running).errors).toEqual({ [problem]: 1 })
+    expect((await status(running)).errors).toEqual({ [problem]: 1 })
   })
 
   test('is not repeated when it asks for an upgrade', async () => {
@@ -188,7 +188,7 @@ describe('a request that may have run', () => {
     const requests = RETRIES_ALWAYS + 20
     const visit = world.visit(running.http)
     for (let n = 0; n < requests; n += 1) await ask(visit, get(`/${n}`), '</small>')
-    expect(status(running).errors).toEqual({ lost: requests, retried: RETRIES_ALWAYS })
+    expect((await status(running)).errors).toEqual({ lost: requests, retried: RETRIES_ALWAYS })
     expect(texts(running)).toHaveLength(requests + RETRIES_ALWAYS)
   })
 
@@ -198,7 +198,7 @@ describe('a request that may have run', () => {
     const visit = world.visit(running.http, get())
     await (await client.visits.at(0)).received('\r\n\r\n')
     client.tunnel.destroy(new TunnelError('closed', { scope: 'tunnel', detail: 'killed by the test' }))
-    await until(() => status(running).routes[0]?.held === 1)
+    await until(async () => (await status(running)).routes[0]?.held === 1)
     await world.dial(running, 'm', { services: [web([])] }, echoing)
     await visit.received('[/ by')
   })
@@ -237,7 +237,7 @@ describe('a stream that was used before', () => {
     await ask(visit, get('/2'), '[/2 by')
     expect(seen).toBe(true)
     expect(streams(running.client)).toBe(2)
-    expect(status(running).errors).toEqual({ retried: 1 })
+    expect((await status(running)).errors).toEqual({ retried: 1 })
   })
 
   test('and comes from another visitor is replaced too, and not by another used one', async () => {
@@ -269,7 +269,7 @@ describe('a stream that was used before', () => {
     await carried.received('/2')
     carried.unreached('refused')
     await visit.received('502 Bad Gateway')
-    expect(status(running).errors).toEqual({ lost: 1 })
+    expect((await status(running)).errors).toEqual({ lost: 1 })
   })
 
   test('gets no POST when it has rested, since that could not be repeated', async () => {
@@ -300,7 +300,7 @@ describe('a request that waits for its client', () => {
     await carried.received('\r\n\r\n')
     await turns(20)
     carried.unreached('draining')
-    if (kept) await until(() => status(running).routes[0]?.held === 1)
+    if (kept) await until(async () => (await status(running)).routes[0]?.held === 1)
     const back = await world.dial(running, 'm', { services: [web([])] }, echoing)
     await back.welcome()
     await visit.received(kept ? '[/ by' : '503 Service Unavailable')
@@ -314,12 +314,12 @@ describe('a request that waits for its client', () => {
       const client = await world.enroll(running, 'm', { services: [web([])] })
       client.tunnel.end()
       await client.closed
-      await until(() => status(running).routes[0]?.replicas === 0)
+      await until(async () => (await status(running)).routes[0]?.replicas === 0)
       const gone = world.visit(running.http, request(method, '/gone'))
-      await until(() => status(running).routes[0]?.held === 1)
+      await until(async () => (await status(running)).routes[0]?.held === 1)
       // Its last word and its end come together.
       gone.socket.end()
-      await until(() => status(running).routes[0]?.held === 0)
+      await until(async () => (await status(running)).routes[0]?.held === 0)
       const back = await world.dial(running, 'm', { services: [web([])] }, echoing)
       await back.welcome()
       await ask(world.visit(running.http), get('/here'), '[/here by')

@@ -81,7 +81,7 @@ describe('a stream of which nothing can be owed', () => {
     expect(header).not.toHaveProperty('source')
     expect(header).not.toHaveProperty('destination')
     expect(await gauge(running, 'idle_streams')).toBe(1)
-    expect(status(running).errors).toEqual({})
+    expect((await status(running)).errors).toEqual({})
   })
 
   test('carries chunked answers, and those to visitors that asked for a close', async () => {
@@ -271,7 +271,7 @@ describe('a target that says more than it was asked', () => {
     const carried = await running.client.visits.at(0)
     carried.write(EVIL)
     expect(await carried.over).toMatchObject({ code: 'reset' })
-    expect(status(running).errors).toEqual({ desync: 1 })
+    expect((await status(running)).errors).toEqual({ desync: 1 })
     expect(await once(running)).not.toContain('evil')
     expect(streams(running.client)).toBe(2)
   })
@@ -283,7 +283,7 @@ describe('a target that says more than it was asked', () => {
     const carried = await running.client.visits.at(0)
     carried.write('x')
     expect(await carried.over).toMatchObject({ code: 'reset' })
-    expect(status(running).errors).toEqual({ desync: 1 })
+    expect((await status(running)).errors).toEqual({ desync: 1 })
     expect(await ask(visit, get(), 'by')).toMatch(/^HTTP\/1\.1 200 OK\r\n/)
     expect(streams(running.client)).toBe(2)
   })
@@ -293,7 +293,7 @@ describe('a target that says more than it was asked', () => {
     expect(await once(running)).not.toContain('evil')
     expect(await once(running)).not.toContain('evil')
     expect(streams(running.client)).toBe(2)
-    expect(status(running).errors).toEqual({ desync: 2 })
+    expect((await status(running)).errors).toEqual({ desync: 2 })
   })
 
   test('ignores a body and later answers it as a request (CL.0): only its sender’s stream is touched', async () => {
@@ -322,7 +322,7 @@ describe('a target that says more than it was asked', () => {
     await ask(visit, request('HEAD', '/'), '\r\n\r\n')
     expect(await ask(visit, get(), 'by')).not.toContain('evil')
     expect(await once(running)).not.toContain('evil')
-    expect(status(running).errors).toEqual({ desync: 1 })
+    expect((await status(running)).errors).toEqual({ desync: 1 })
   })
 
   test('answers 304 with a body, later: it is nobody’s', async () => {

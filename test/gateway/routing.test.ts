@@ -216,16 +216,16 @@ describe('one connection', () => {
     const running = await routed(at('a', ['a.example.com']), at('b', ['b.example.com']))
     const visit = world.visit(running.http)
     running.client.serve = () => {}
-    const streamsOf = (): Record<string, number> =>
-      Object.fromEntries(status(running).routes.map(({ service, streams }) => [service, streams]))
+    const streamsOf = async (): Promise<Record<string, number>> =>
+      Object.fromEntries((await status(running)).routes.map(({ service, streams }) => [service, streams]))
     visit.write(get('/', 'Host: a.example.com'))
     await (await running.client.visits.at(0)).received('\r\n\r\n')
-    expect(streamsOf()).toEqual({ a: 1, b: 0 })
+    expect(await streamsOf()).toEqual({ a: 1, b: 0 })
     running.client.visits.all[0]?.write(answer('one'))
     await visit.received('one')
     visit.write(get('/', 'Host: b.example.com'))
     await running.client.visits.at(1)
-    expect(streamsOf()).toEqual({ a: 0, b: 1 })
+    expect(await streamsOf()).toEqual({ a: 0, b: 1 })
   })
 
   test('loses what it waits for when its route is taken away, and nothing else does', async () => {

@@ -52,7 +52,7 @@ describe('one name that asks for everything', () => {
     }))
     const answers = await client.register(tcp(ports[0], 'one'), tcp(ports[1], 'one'), ...fill)
     expect(answers[1]).toMatchObject({ name: 'one', error: { code: 'bad_service' } })
-    expect(status(running).routes.map(({ route }) => route)).toEqual([`tcp:${ports[0]}`])
+    expect((await status(running)).routes.map(({ route }) => route)).toEqual([`tcp:${ports[0]}`])
     const said = running.lines.all.filter(({ msg }) => /service/.test(msg))
     expect(said.filter(({ level }) => level >= 30)).toHaveLength(1)
   })

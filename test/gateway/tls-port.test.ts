@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { ownListening } from '../../src/gateway/listening.ts'
 import { TlsPort } from '../../src/gateway/tls-port.ts'
 import { CLIENT_HELLO_BYTES, HANDSHAKE_MS } from '../../src/limits.ts'
 import { tlsAlert } from '../../src/protocol/index.ts'
@@ -28,6 +29,7 @@ beforeEach(async () => {
       visitors.add(serverName)
     },
     turnedAway: (_address, why) => turnedAway.add(why),
+    listening: ownListening,
   })
   ;({ port: at } = await port.listen({ host: '127.0.0.1', port: 0 }))
 })

@@ -85,7 +85,7 @@ describe('a visitor by TLS', () => {
     const second = visit(portOf(running), { servername: 'other.example.com' })
     second.write('and back')
     await said(second, 'two other.example.com false;and back')
-    expect(status(running).routes.map(({ route }) => route)).toEqual([
+    expect((await status(running)).routes.map(({ route }) => route)).toEqual([
       'https:one.example.com',
       'https:*.example.com',
     ])
@@ -98,7 +98,7 @@ describe('a visitor by TLS', () => {
     const running = await serving()
     await world.client(running, 'm', [passthrough('one', ['one.example.com'], await target('one'))])
     expect(await refused(visit(portOf(running), options))).toBe('ERR_SSL_TLSV1_UNRECOGNIZED_NAME')
-    await until(() => running.gateway.status().streams === 0)
+    await until(async () => (await running.gateway.status()).streams === 0)
   })
 
   test('waits while its client is away, and shakes hands when it is back', async () => {
@@ -107,7 +107,7 @@ describe('a visitor by TLS', () => {
     const client = await world.client(running, 'm', services)
     await client.close()
     const waiting = visit(portOf(running), { servername: 'one.example.com' })
-    await until(() => status(running).routes[0]?.held === 1)
+    await until(async () => (await status(running)).routes[0]?.held === 1)
     await world.client(running, 'm', services)
     await said(waiting, 'one one.example.com')
   })
@@ -121,7 +121,7 @@ describe('a visitor by TLS', () => {
     await client.close()
     const waiting = visit(portOf(running), { servername: 'one.example.com' })
     expect(await refused(waiting)).toBe('ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR')
-    await until(() => running.gateway.status().streams === 0)
+    await until(async () => (await running.gateway.status()).streams === 0)
   })
 
   test('that offers our protocol among others is a visitor like any other', async () => {
@@ -137,7 +137,7 @@ describe('the port of those who come by TLS', () => {
     const running = await serving()
     expect(running.gateway.clients).toEqual(running.gateway.tls)
     await world.client(running, 'm', [passthrough('one', ['one.example.com'], await target('one'))])
-    expect(running.gateway.status().clients[0]?.connected).toBe(true)
+    expect((await running.gateway.status()).clients[0]?.connected).toBe(true)
   })
 
   test('tells who speaks HTTP that it speaks TLS, and closes on anybody else', async () => {

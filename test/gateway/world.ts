@@ -30,6 +30,7 @@ export function settings(changes: Partial<GatewaySettings> = {}): GatewaySetting
     listen: { http: { host: '127.0.0.1', port: 0 }, tunnel: { host: '127.0.0.1', port: 0 } },
     address: '127.0.0.1:9001',
     grants: undefined,
+    workers: 1,
     memoryBytes: 256 * 1024 * 1024,
     drainMs: 5_000,
     holdMs: 10_000,
@@ -196,7 +197,7 @@ export class World {
   }
 }
 
-export function status({ gateway }: Running): GatewayStatus {
+export function status({ gateway }: Running): Promise<GatewayStatus> {
   return gateway.status()
 }
 
@@ -206,7 +207,7 @@ export async function clients({ gateway }: Running): Promise<ClientRow[]> {
 }
 
 export async function heldAt(running: Running, route = 'default'): Promise<number> {
-  return status(running).routes.find((entry) => entry.route === route)?.held ?? 0
+  return (await status(running)).routes.find((entry) => entry.route === route)?.held ?? 0
 }
 
 /** Ports open only after a name was looked up: there is time between the claim and the listener. */

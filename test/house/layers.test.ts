@@ -47,9 +47,20 @@ const PURE_BUILTINS = ['assert', 'buffer', 'crypto', 'events', 'string_decoder',
 )
 /** The parts of the gateway, and of the client's trust, that decide and do not act. */
 const PURE_CORES = [
-  ...['access-line', 'authority', 'hosts', 'limits-of', 'offer', 'rate', 'routes', 'series', 'waiting'].map(
-    (name) => `src/gateway/${name}.ts`,
-  ),
+  ...[
+    'access-line',
+    'authority',
+    'change',
+    'dealer',
+    'hosts',
+    'limits-of',
+    'offer',
+    'rate',
+    'routes',
+    'series',
+    'sum',
+    'waiting',
+  ].map((name) => `src/gateway/${name}.ts`),
   ...['caa', 'caa-value', 'ct', 'dns-message', 'probe', 'probe-proof'].map(
     (name) => `src/client/trust/${name}.ts`,
   ),

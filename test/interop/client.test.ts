@@ -187,7 +187,7 @@ describe('a client written from the protocol document', () => {
     visitor.write('hello')
     const [there] = (await arrived) as [net.Socket]
     child.kill('SIGTERM')
-    await expect.poll(() => at.gateway.status().routes[0]?.replicas).toBe(0)
+    await expect.poll(async () => (await at.gateway.status()).routes[0]?.replicas).toBe(0)
     there.end('goodbye')
     expect((await all(visitor)).toString()).toBe('goodbye')
     visitor.end()

@@ -157,9 +157,9 @@ export function all(socket: Readable): Promise<Buffer> {
 }
 
 /** Turns of the event loop, until `condition` holds. */
-export async function until(condition: () => boolean): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   for (let turn = 0; turn < 100_000; turn += 1) {
-    if (condition()) return
+    if (await condition()) return
     await new Promise((resolve) => setImmediate(resolve))
   }
   throw new Error('it never came to that')

@@ -1,6 +1,8 @@
 import { expect, it } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
 import { MemoryBudget, Session, type Stream, type StreamSink } from '../../src/mux/index.ts'
+import { Clock } from './clock.ts'
+import { random } from './random.ts'
 
 /**
  * A day of tunnels in virtual time: a gateway opens streams to a client over connections that delay, cut
@@ -11,38 +13,6 @@ import { MemoryBudget, Session, type Stream, type StreamSink } from '../../src/m
 const RUNS = 30
 const VISITORS = 100
 const CONNECTION_LOST = new TunnelError('silent', { scope: 'tunnel', detail: 'the connection was lost' })
-
-/** mulberry32: small, seeded, good enough to choose. */
-function random(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
-class Clock {
-  now = 0
-  readonly #events: { at: number; order: number; run: () => void }[] = []
-  #order = 0
-
-  after(delay: number, run: () => void): void {
-    const event = { at: this.now + delay, order: this.#order++, run }
-    let i = this.#events.length
-    while (i > 0 && (this.#events[i - 1] as { at: number }).at > event.at) i -= 1
-    this.#events.splice(i, 0, event)
-  }
-
-  run(): void {
-    for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) {
-      this.now = event.at
-      event.run()
-    }
-  }
-}
 
 /** The target: sends each byte back plus one, slowly or at once, and ends when its visitor has. */
 class Target implements StreamSink {
