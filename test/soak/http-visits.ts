@@ -156,6 +156,7 @@ async function webSocket({ http, hosts }: Place, messages: number): Promise<Talk
     get(hosts.http, '/ws', [...lines, `Sec-WebSocket-Key: ${btoa('k'.repeat(16))}`]),
   )
   const { status } = await talk.answer().catch((error: Error) => explained(talk, error))
+  if (status !== 101) talk.close()
   if (EXPLAINED.has(status)) throw new Told(`${status}`)
   if (status !== 101) throw new Error(`status ${status}`)
   for (let message = 0; message < messages; message++) {
