@@ -189,7 +189,7 @@ it(
     for (const [index, { name }] of watched.entries()) {
       const [first, last] = [before[index], after[index]]
       if (first === undefined || last === undefined) throw new Error('not measured')
-      expect(last.rss, `${name}: resident`).toBeLessThan(first.rss * 1.1)
+      expect(last.trimmed, `${name}: resident`).toBeLessThan(first.trimmed * 1.1)
       expect(last.heap, `${name}: heap`).toBeLessThan(first.heap * 1.1)
       expect(last.descriptors, `${name}: descriptors`).toBeLessThanOrEqual(first.descriptors)
       expect(last.resources, name).toEqual(first.resources)
