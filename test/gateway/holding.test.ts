@@ -66,10 +66,10 @@ describe('a visitor whose client is away', () => {
   test('and who shuts its sending side then is told by a reset that nothing comes of it', async () => {
     const running = await absent()
     const visit = world.visit(running.port, 'hello')
-    await until(() => status(running).routes.some(({ held }) => held === 1))
+    await until(async () => (await status(running)).routes.some(({ held }) => held === 1))
     visit.socket.end()
     expect(await visit.over).toBe('reset')
-    await until(() => status(running).routes.every(({ held }) => held === 0))
+    await until(async () => (await status(running)).routes.every(({ held }) => held === 0))
   })
 
   test('waits no longer than it may: then 503 for http, a reset for tcp, and the page says nothing of what lies behind', async () => {
