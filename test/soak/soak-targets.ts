@@ -19,7 +19,7 @@ export async function soakTargets(world: World): Promise<SoakTargets> {
   const web = createWebServer(answer).on('upgrade', (request, socket) =>
     echoMessages(request, socket as Socket),
   )
-  const { key, certificate: cert } = await createIdentity()
+  const { key, certificate: cert } = createIdentity()
   const [tcp, http, https] = await Promise.all([
     listening(world, createServer({ allowHalfOpen: true }, serve)),
     listening(world, web),

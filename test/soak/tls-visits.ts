@@ -14,7 +14,7 @@ import { type Kind, type Place, Told } from './visits.ts'
 
 const KiB = 1024
 /** A key that nobody has enrolled. */
-const stranger = await createIdentity()
+const stranger = createIdentity()
 
 /** Resolves when it is over, well or not. */
 function closed(of: EventEmitter): Promise<void> {
