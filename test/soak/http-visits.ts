@@ -240,9 +240,9 @@ export const HTTP: readonly Kind[] = [
     async visit(place, chance) {
       const talk = await webSocket(place, 1 + chance.below(10))
       talk.say(frame(Opcode.close, '', true))
-      await talk.visitor.ended
+      await Promise.race([talk.visitor.ended, talk.visitor.closed])
       talk.visitor.socket.end()
-      await talk.visitor.closed
+      if ((await talk.visitor.closed) === 'reset') throw new Told('reset')
     },
   },
   {

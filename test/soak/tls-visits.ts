@@ -2,7 +2,7 @@ import type { EventEmitter } from 'node:events'
 import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2'
 import { connect as connectPlain } from 'node:net'
 import { setTimeout as passed } from 'node:timers/promises'
-import { connect } from 'node:tls'
+import { connect, type TLSSocket } from 'node:tls'
 import { createIdentity } from '../../src/identity/index.ts'
 import { TUNNEL_ALPN } from '../../src/protocol/index.ts'
 import { Visitor } from '../e2e/visitors.ts'
@@ -21,9 +21,13 @@ function closed(of: EventEmitter): Promise<void> {
   return new Promise((resolve) => of.once('close', resolve))
 }
 
-function session({ tls, hosts }: Place): ClientHttp2Session {
-  const options = { servername: hosts.secure, rejectUnauthorized: false }
-  return connectHttp2(`https://127.0.0.1:${tls}`, options)
+function session({ tls, hosts }: Place): { over: ClientHttp2Session; socket: TLSSocket } {
+  const options = { host: '127.0.0.1', port: tls, servername: hosts.secure, rejectUnauthorized: false }
+  const socket = connect({ ...options, ALPNProtocols: ['h2'] })
+  const over = connectHttp2(`https://${hosts.secure}`, { createConnection: () => socket })
+  // It is told by what becomes of the requests.
+  over.on('error', () => undefined)
+  return { over, socket }
 }
 
 function head({ hosts }: Place, at: number, length: number): Record<string, string> {
@@ -55,12 +59,16 @@ function get(over: ClientHttp2Session, place: Place, at: number, length: number)
 }
 
 async function overHttp2(place: Place, visit: (over: ClientHttp2Session) => Promise<unknown>): Promise<void> {
-  const over = session(place)
-  // It is told by what becomes of the requests.
-  over.on('error', () => undefined)
-  const gone = closed(over)
+  const { over, socket } = session(place)
+  const gone = closed(socket)
+  // Node's session may sleep through the end of its connection; a moment later all requests have heard of it.
+  const cut = gone.then(async () => {
+    await passed(1_000)
+    throw new Told('reset')
+  })
+  cut.catch(() => undefined)
   try {
-    await visit(over)
+    await Promise.race([visit(over), cut])
     over.close()
   } catch (error) {
     over.destroy()
@@ -141,9 +149,8 @@ export const TLS: readonly Kind[] = [
     weight: 4,
     mannered: false,
     async visit(place, chance) {
-      const over = session(place)
-      over.on('error', () => undefined)
-      const gone = closed(over)
+      const { over, socket } = session(place)
+      const gone = closed(socket)
       for (let streams = 1 + chance.below(6); streams > 0; streams--) {
         const stream = over.request(head(place, 0, 1_000_000))
         stream.on('error', () => undefined)
