@@ -161,7 +161,7 @@ export class Workers implements Staff {
         tunnels: reports[index]?.tunnels.length ?? 0,
         streams: reports[index]?.streams ?? 0,
       })),
-      gauges: workerGauges(members, reports),
+      gauges: workerGauges(this.#settings.workers, members, reports),
     }
   }
 
@@ -330,7 +330,13 @@ function at({ host, port }: Address): Address {
   return { host, port }
 }
 
-function workerGauges(members: readonly Member[], reports: readonly (WorkerReport | undefined)[]): Gauge[] {
+function workerGauges(
+  workers: number,
+  members: readonly Member[],
+  reports: readonly (WorkerReport | undefined)[],
+): Gauge[] {
+  const reportOf = new Map(members.map(({ number }, index) => [number, reports[index]]))
+  // Of one that has yet to be replaced too: a series that is missing wakes nobody.
   const perWorker = (
     name: string,
     type: Gauge['type'],
@@ -341,8 +347,8 @@ function workerGauges(members: readonly Member[], reports: readonly (WorkerRepor
     type,
     help,
     labels: ['worker'],
-    values: members.flatMap(({ number }, index) => {
-      const value = of(reports[index])
+    values: Array.from({ length: workers }, (_, index) => index + 1).flatMap((number) => {
+      const value = of(reportOf.get(number))
       return value === undefined ? [] : [{ labels: { worker: `${number}` }, value }]
     }),
   })
