@@ -10,6 +10,7 @@ import {
   TARGET_CONNECT_MS,
   TARGET_DIALS_BURST,
   TARGET_DIALS_PER_SECOND,
+  TCP_KEEPALIVE_MS,
 } from '../limits.ts'
 import type { Millis, Stream } from '../mux/index.ts'
 import { descriptorsForVisitors, duplexOf, readyEvent, type SpliceResult, splice } from '../net/index.ts'
@@ -126,7 +127,8 @@ export class Serving {
     this.#targets = new Targets(this.#bounds, (service, text) => this.#warn(service, text))
     this.#tls = new TlsServices({
       sources,
-      dial: (service) => this.#targets.dial(service),
+      // Kept between visits, most of them.
+      dial: (service) => this.#targets.dial(service)?.setKeepAlive(true, TCP_KEEPALIVE_MS),
       count: (code) => tally.count(code),
       warn: (key, text) => this.#warn(key, text),
       debug: (text) => this.#log.debug(text),

@@ -49,8 +49,7 @@ export class VisitorPorts {
     const { visitors, log } = this.#options
     // Read only once it is known where to: a visitor whose bytes lie in the kernel costs nothing here.
     const http = route === DEFAULT_ROUTE
-    // Most of those who come by http are gone before it could matter; those that stay ask for it themselves.
-    const options = { ...visitorServerOptions, keepAlive: !http, pauseOnConnect: true }
+    const options = { ...visitorServerOptions, pauseOnConnect: true }
     const server = createServer(options, (socket) => {
       if (http) visitors.arriveHttp(socket)
       else visitors.arrive(socket, route)

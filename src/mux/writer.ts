@@ -16,7 +16,7 @@ let slabUsed = 0
 export class FrameWriter {
   /** Bytes that may still be written in this round. */
   room = 0
-  #out: Uint8Array[] = []
+  #out: Uint8Array[] = NOBODYS
   /** Where in the slab the run that is not yet in `#out` begins. */
   #run = 0
 
@@ -29,7 +29,7 @@ export class FrameWriter {
   /** Puts the last run out, and forgets the caller's array. */
   finish(): void {
     this.#flush()
-    this.#out = []
+    this.#out = NOBODYS
   }
 
   /** The caller has seen to it that `room` is at least 12. */
@@ -67,3 +67,6 @@ export class FrameWriter {
     this.#run = 0
   }
 }
+
+/** Stands where a caller's array was; nothing is put into it. */
+const NOBODYS: Uint8Array[] = []

@@ -1,14 +1,12 @@
 import { readFileSync } from 'node:fs'
 import type { ServerOpts } from 'node:net'
-import { HELD_BYTES, KEPT_DESCRIPTORS, RESERVED_DESCRIPTORS, TCP_KEEPALIVE_MS } from '../limits.ts'
+import { HELD_BYTES, KEPT_DESCRIPTORS, RESERVED_DESCRIPTORS } from '../limits.ts'
 
-/** Options of every TCP socket that carries a visitor's bytes, for `net.connect`. */
-export const socketOptions = {
-  allowHalfOpen: true,
-  noDelay: true,
-  keepAlive: true,
-  keepAliveInitialDelay: TCP_KEEPALIVE_MS,
-} as const
+/**
+ * Options of every TCP socket that carries a visitor's bytes, for `net.connect`. TCP's keepalive is not among them: whoever
+ * has a socket that lasts asks for it then, which spares a short visit four calls of the system on each side.
+ */
+export const socketOptions = { allowHalfOpen: true, noDelay: true } as const
 
 /**
  * The same for `net.createServer`. The mark makes a paused socket stop after one read on every Node line

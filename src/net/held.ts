@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import { HELD_BYTES } from '../limits.ts'
 import { Keep } from './keep.ts'
-import { askWhetherReset } from './reset.ts'
+import { askWhetherReset, resetSocket } from './reset.ts'
 
 export interface HeldSocketOptions {
   /** Read from the socket before: counts, and comes first. */
@@ -71,12 +71,15 @@ export class HeldSocket {
     return this.#kept.chunks
   }
 
-  /** Ends the visit: what was read is dropped, the socket destroyed. `onGone` is not called. */
+  /**
+   * Ends the visit: what was read is dropped, the socket reset, so that a visitor who is there after all does not take an
+   * end for an answer. `onGone` is not called.
+   */
   drop(): void {
     this.#leave()
     this.socket.on('error', ignore)
     this.#kept.take()
-    this.socket.destroy()
+    resetSocket(this.socket)
   }
 
   readonly #onData = (chunk: Uint8Array): void => {

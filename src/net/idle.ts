@@ -6,9 +6,12 @@ export interface IdleMember {
   readonly activity: number
   /** Nothing moved for as long as was asked. It has been forgotten already. */
   idle(): void
+  /** Once: a sweep has found it. Most connections are gone before, and are spared what matters only to one that stays. */
+  lasts?(): void
 }
 
 interface Watch {
+  lasts: boolean
   limit: number
   activity: number
   since: number
@@ -29,9 +32,10 @@ export class IdleSweep {
     return this.#watches.size
   }
 
-  /** Calls `member.idle()` once, when nothing moved in it for `limit` ms; `forget` it when it ends before. */
+  /** Calls `member.idle()` once, when nothing moved in it for `limit` ms; `forget` it when it ends before. Again: a new limit, from now. */
   watch(member: IdleMember, limit: number, now: number = performance.now()): void {
-    this.#watches.set(member, { limit, activity: member.activity, since: now })
+    const lasts = this.#watches.get(member)?.lasts ?? false
+    this.#watches.set(member, { lasts, limit, activity: member.activity, since: now })
     if (this.#timer !== undefined) return
     this.#timer = setInterval(() => this.sweep(performance.now()), IDLE_SWEEP_MS)
     this.#timer.unref()
@@ -47,6 +51,10 @@ export class IdleSweep {
   sweep(now: number): void {
     for (const [member, watch] of this.#watches) {
       const activity = member.activity
+      if (!watch.lasts) {
+        watch.lasts = true
+        member.lasts?.()
+      }
       if (activity !== watch.activity) {
         watch.activity = activity
         watch.since = now

@@ -70,13 +70,14 @@ export class Outlet {
     const socket = this.#socket
     this.#inFlight = this.#backlog.take(batch, SPLICE_WRITE_BYTES)
     const last = batch.length - 1
-    if (last > 0) {
+    if (last === 0) socket.write(batch.pop() as Uint8Array, this.#onWritten)
+    else {
       socket.cork()
       for (let index = 0; index < last; index += 1) socket.write(batch[index] as Uint8Array)
+      socket.write(batch[last] as Uint8Array, this.#onWritten)
+      socket.uncork()
+      batch.length = 0
     }
-    socket.write(batch[last] as Uint8Array, this.#onWritten)
-    if (last > 0) socket.uncork()
-    batch.length = 0
     // Node tries the write at once. What `write` returns compares with a mark; this says whether it left.
     if (socket.writableLength === 0) this.#passed()
   }

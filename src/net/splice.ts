@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
-import { HALF_CLOSED_MS, LINGER_MS } from '../limits.ts'
+import { HALF_CLOSED_MS, LINGER_MS, TCP_KEEPALIVE_MS } from '../limits.ts'
 import type { Stream, StreamSink } from '../mux/index.ts'
 import { connectionError } from './connection-error.ts'
 import { type IdleMember, idleSweep } from './idle.ts'
@@ -94,7 +94,8 @@ export class Splice implements StreamSink, IdleMember, OutletOwner {
     socket.on('error', this.#onError)
     socket.on('close', this.#onClose)
     if (!this.#connected) socket.once(readyEvent(socket), this.#onConnect)
-    if (options.idleMs !== undefined && options.idleMs > 0) idleSweep.watch(this, options.idleMs)
+    const { idleMs = 0 } = options
+    idleSweep.watch(this, idleMs > 0 ? idleMs : Number.POSITIVE_INFINITY)
     this.#begin()
   }
 
@@ -186,6 +187,11 @@ export class Splice implements StreamSink, IdleMember, OutletOwner {
 
   drain(_stream: Stream): void {
     if (!this.#over) this.socket.resume()
+  }
+
+  /** From the idle sweep. Four calls of the system, which most connections never need. */
+  lasts(): void {
+    this.socket.setKeepAlive(true, TCP_KEEPALIVE_MS)
   }
 
   /** From the idle sweep. */

@@ -347,18 +347,18 @@ export class Tunnel {
     const room = TUNNEL_WRITE_BYTES - socket.writableLength
     if (room > 0) {
       const out = this.#out
-      out.length = 0
       this.session.take(out, room)
       const last = out.length - 1
+      // Nearly always one. Popped: to set a length is a call into V8 where an array is not a literal's.
       if (last === 0) {
-        socket.write(out[0]!, this.#written)
+        socket.write(out.pop()!, this.#written)
       } else if (last > 0) {
         socket.cork()
         for (let i = 0; i < last; i++) socket.write(out[i]!)
         socket.write(out[last]!, this.#written)
         socket.uncork()
+        out.length = 0
       }
-      out.length = 0
     }
     if (this.#ending && !this.session.pending) socket.end()
   }

@@ -63,6 +63,15 @@ describe('a visitor whose client is away', () => {
     expect(carried.text).toBe(sent.toString('latin1'))
   })
 
+  test('and who shuts its sending side then is told by a reset that nothing comes of it', async () => {
+    const running = await absent()
+    const visit = world.visit(running.port, 'hello')
+    await until(async () => (await status(running)).routes.some(({ held }) => held === 1))
+    visit.socket.end()
+    expect(await visit.over).toBe('reset')
+    await until(async () => (await status(running)).routes.every(({ held }) => held === 0))
+  })
+
   test('waits no longer than it may: then 503 for http, a reset for tcp, and the page says nothing of what lies behind', async () => {
     const running = await absent(150)
     const [request, visit] = [world.visit(running.http, REQUEST), world.visit(running.port, 'hello')]

@@ -89,13 +89,15 @@ describe('a held visitor', () => {
     expect(near.listenerCount('data')).toBe(0)
   })
 
-  it('sees the end of the connection when it is dropped, and nobody else is told', async () => {
+  it('is reset when it is dropped, and nobody else is told', async () => {
     const [near, visitor] = await opened.sockets()
     const told: string[] = []
     const held = new HeldSocket(near, { onGone: () => told.push('gone') })
     held.drop()
     visitor.resume()
-    await once(visitor, 'end')
+    visitor.on('end', () => told.push('end'))
+    const [error] = (await once(visitor, 'error')) as [NodeJS.ErrnoException]
+    expect(error.code).toBe('ECONNRESET')
     await until(() => near.closed)
     expect(told).toEqual([])
   })

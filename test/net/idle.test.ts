@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { HALF_CLOSED_MS, IDLE_SWEEP_MS } from '../../src/limits.ts'
+import { HALF_CLOSED_MS, IDLE_SWEEP_MS, TCP_KEEPALIVE_MS } from '../../src/limits.ts'
 import { type IdleMember, IdleSweep, idleSweep, splice } from '../../src/net/index.ts'
 import { Opened, until } from './joined.ts'
 
@@ -29,6 +29,22 @@ describe('the sweep', () => {
     expect(busy.times).toBe(1)
     sweep.forget(patient)
     expect(sweep.size).toBe(0)
+  })
+
+  it('tells, once, that one has lasted until it came', () => {
+    const sweep = new IdleSweep()
+    const told: string[] = []
+    const named = (name: string): IdleMember => ({ activity: 0, idle() {}, lasts: () => told.push(name) })
+    const [short, long] = [named('short'), named('long')]
+    sweep.watch(short, Number.POSITIVE_INFINITY, 0)
+    sweep.watch(long, Number.POSITIVE_INFINITY, 0)
+    sweep.forget(short)
+    expect(told).toEqual([])
+    sweep.sweep(1)
+    sweep.watch(long, 60_000, 2)
+    sweep.sweep(3)
+    expect(told).toEqual(['long'])
+    sweep.forget(long)
   })
 
   it('is never early', () => {
@@ -90,6 +106,21 @@ describe('an idle splice', () => {
     await ended
     expect(idleSweep.size).toBe(0)
     await until(() => joined.client.streams === 0)
+  })
+
+  it('has its socket look for a host that vanished, once it lasts, and is never let go if nobody said a limit', async () => {
+    const joined = opened.joined()
+    const [near] = await opened.sockets()
+    const [stream] = await joined.open()
+    const asked = vi.spyOn(near, 'setKeepAlive')
+    const made = splice(near, stream)
+    expect(asked).not.toHaveBeenCalled()
+    idleSweep.sweep(performance.now() + 1_000)
+    idleSweep.sweep(performance.now() + 1e9)
+    expect(asked.mock.calls).toEqual([[true, TCP_KEEPALIVE_MS]])
+    expect(stream.closed).toBe(false)
+    made.detach()
+    expect(idleSweep.size).toBe(0)
   })
 
   it('is forgotten when it ends otherwise', async () => {

@@ -23,7 +23,8 @@ export class TlsTransport extends EventEmitter {
   #flowing = false
   #ended = false
   #endTold = false
-  #written: Callback | undefined
+  /** TLS writes several buffers at once, and goes on when each of them has said that it was taken. */
+  readonly #written: Callback[] = []
   /** What TLS writes now may wait for what it writes next. */
   #holding = false
   readonly #held: Uint8Array[] = []
@@ -88,7 +89,7 @@ export class TlsTransport extends EventEmitter {
       callback()
       return true
     }
-    this.#written = callback
+    this.#written.push(callback)
     return false
   }
 
@@ -138,10 +139,12 @@ export class TlsTransport extends EventEmitter {
     this.emit('end')
   }
 
+  #taken(error?: Error): void {
+    for (const written of this.#written.splice(0)) written(error)
+  }
+
   #over(): void {
-    const written = this.#written
-    this.#written = undefined
-    written?.(new Error('closed'))
+    this.#taken(new Error('closed'))
     this.emit('close')
   }
 
@@ -168,10 +171,6 @@ export class TlsTransport extends EventEmitter {
       if (this.#started) this.#pump()
     },
     reset: (): void => this.#onReset(),
-    drain: (): void => {
-      const written = this.#written
-      this.#written = undefined
-      written?.()
-    },
+    drain: (): void => this.#taken(),
   }
 }
