@@ -615,6 +615,8 @@ export const WORKER_CUT_MS = 3_000
 export const WORKER_START_MS = 90_000
 /** Past the end of a drain, and from a close on, a worker has this long to end in order. */
 export const WORKER_END_MS = 5_000
+/** How often a worker looks whether its primary is there still, for when nobody tells it: the ports must be free for the next. */
+export const WORKER_ALONE_MS = 500
 /** Before one that died is replaced: the first pause, which doubles while they die young, the most, and what is no longer young. */
 export const WORKER_PAUSE_MS = 250
 export const WORKER_PAUSE_MS_MAX = 30_000

@@ -1,6 +1,8 @@
 /** A gateway of several processes: what holds for one holds for all of them together. */
 import { execFile } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:tls'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ask, freePort, Target, Visitor } from './visitors.ts'
@@ -338,6 +340,23 @@ describe('the end', () => {
     const next = await withWorkers(3, gateway.ports)
     await tunnelled(next, 3)
     await (await Visitor.to(port)).read().echo('hello')
+  })
+
+  it('of a gateway that hangs, while tunnels are on their way up to it, ends its workers too', async () => {
+    const gateway = await withWorkers(2, ['--tls', '127.0.0.1:0'])
+    const rows = await workersOf(gateway)
+    const primary = gateway.program.child.pid ?? 0
+    await oneByOne(gateway, async () => {
+      process.kill(primary, 'SIGSTOP')
+      const client = connect({ port: gateway.tls, host: '127.0.0.1', ALPNProtocols: ['blindgate/1'] })
+      client.on('error', () => undefined)
+      world.with({ close: async () => void client.destroy() })
+      await once(client, 'connect')
+      // Answered by the same process, and so after that was read.
+      await expect(ask(gateway.tls)).resolves.toMatchObject({ status: 400 })
+    })
+    await killed(gateway.program)
+    await until('all workers have ended', () => rows.every(({ pid }) => !isAlive(pid)) || 'one lives')
   })
 
   it('in order lets the visitors of all workers finish, and nobody in', async () => {

@@ -1,8 +1,9 @@
+import type { TunnelError } from '../../errors.ts'
 import { HANDOVERS, HANDOVERS_PER_ADDRESS, HANDSHAKE_MS } from '../../limits.ts'
-import { addressKey, type Handle } from '../../net/index.ts'
+import { addressKey, gatewayDescriptors, type Handle } from '../../net/index.ts'
 import { WaitingList } from '../../transport/index.ts'
 import { Dealer } from '../dealer.ts'
-import type { Member } from './member.ts'
+import { type Member, within } from './member.ts'
 
 /** A tunnel's connection, which this process does not read. */
 export interface Incoming {
@@ -15,7 +16,8 @@ export interface Incoming {
 
 interface Waiting extends Incoming {
   key: string
-  over: boolean
+  /** For whom it waits, and counts. */
+  member: Member | undefined
 }
 
 /**
@@ -25,25 +27,34 @@ interface Waiting extends Incoming {
 export class Handovers {
   readonly #dealer: Dealer
   readonly #members: () => readonly Member[]
-  readonly #waiting = new WaitingList<Waiting>({
-    total: HANDOVERS,
-    perAddress: HANDOVERS_PER_ADDRESS,
-    patience: HANDSHAKE_MS,
-  })
-  readonly #queues = new Map<Member, Waiting[]>()
+  readonly #waiting: WaitingList<Waiting>
+  /** Of each worker that is being handed one, those that come after it. */
+  readonly #queues = new Map<Member, Set<Waiting>>()
   /** Of those that were handed over, by worker: whose address they count for. */
   readonly #tunnels = new Map<number, { member: Member; key: string }>()
+  readonly #hung: (member: Member) => void
   #last = 0
   #timer: NodeJS.Timeout | undefined
 
-  constructor(members: () => readonly Member[], random: () => number) {
+  /** Ends, in `hung`, a worker that does not take what it is handed in time: it would have its part of all tunnels, and serve nobody. */
+  constructor(options: {
+    members: () => readonly Member[]
+    random: () => number
+    hung: (member: Member) => void
+  }) {
+    const { members, random, hung } = options
     this.#members = members
+    this.#hung = hung
     this.#dealer = new Dealer(random)
+    // The record is written with descriptors too: strangers may not have them all.
+    const total = Math.min(HANDOVERS, gatewayDescriptors().unauthenticated)
+    const perAddress = Math.min(HANDOVERS_PER_ADDRESS, Math.ceil(total / 2))
+    this.#waiting = new WaitingList({ total, perAddress, patience: HANDSHAKE_MS })
   }
 
   /** Owns it from now on. */
   add(incoming: Incoming): void {
-    const waiting = { ...incoming, key: addressKey(incoming.address), over: false }
+    const waiting = { ...incoming, key: addressKey(incoming.address), member: undefined }
     const evicted = this.#waiting.add(waiting, waiting.key, performance.now())
     if (evicted !== undefined) this.#drop(evicted)
     this.#arm()
@@ -64,7 +75,7 @@ export class Handovers {
     this.#queues.delete(member)
     this.#dealer.gone(member.number)
     for (const [id, tunnel] of this.#tunnels) if (tunnel.member === member) this.#tunnels.delete(id)
-    for (const waiting of queue) if (!waiting.over) this.#deal(waiting)
+    for (const waiting of queue) this.#deal(waiting)
   }
 
   close(): void {
@@ -79,48 +90,54 @@ export class Handovers {
       members.map((member) => member.number),
     )
     const member = members.find((one) => one.number === number)
+    waiting.member = member
     if (member === undefined) {
-      this.#drop(waiting)
+      this.#waiting.remove(waiting)
+      waiting.handle.close()
       return
     }
     const queue = this.#queues.get(member)
-    if (queue !== undefined) queue.push(waiting)
+    if (queue !== undefined) queue.add(waiting)
     else {
-      this.#queues.set(member, [waiting])
-      void this.#hand(member)
+      this.#queues.set(member, new Set())
+      void this.#hand(member, waiting)
     }
   }
 
-  /** Hands over what waits for a worker, until nothing does. */
-  async #hand(member: Member): Promise<void> {
-    for (let next = this.#next(member); next !== undefined; next = this.#next(member)) {
-      if (next.over) {
-        this.#dealer.left(next.key, member.number)
-        continue
-      }
+  /** Hands over one, and what waits for that worker behind it, until nothing does. */
+  async #hand(member: Member, first: Waiting): Promise<void> {
+    for (let next: Waiting | undefined = first; next !== undefined; next = this.#next(member)) {
+      this.#waiting.remove(next)
       this.#last += 1
       this.#tunnels.set(this.#last, { member, key: next.key })
-      // One that failed shows by the end of the worker.
-      await member.line
-        .ask('tunnel', { id: this.#last, first: next.first }, next.handle)
-        .catch(() => undefined)
-      this.#drop(next)
+      const taken = member.line.ask('tunnel', { id: this.#last, first: next.first }, next.handle)
+      await within(taken, HANDSHAKE_MS).catch(({ code }: TunnelError) => {
+        if (code === 'timeout') this.#hung(member)
+      })
+      // Never before: a handle that is closed while it is being sent is the end of all words to that worker.
+      await taken.catch(() => undefined)
+      next.handle.close()
     }
   }
 
   #next(member: Member): Waiting | undefined {
     const queue = this.#queues.get(member)
-    const next = queue?.shift()
-    if (next === undefined) this.#queues.delete(member)
-    return next
+    for (const next of queue ?? []) {
+      queue?.delete(next)
+      return next
+    }
+    this.#queues.delete(member)
+    return undefined
   }
 
-  /** Its own part of the connection is over, whoever has it now. */
+  /** It waited too long, or others need its room. */
   #drop(waiting: Waiting): void {
-    if (waiting.over) return
-    waiting.over = true
-    this.#waiting.remove(waiting)
-    waiting.handle.close()
+    const { member, key, handle } = waiting
+    if (member !== undefined) {
+      this.#queues.get(member)?.delete(waiting)
+      this.#dealer.left(key, member.number)
+    }
+    handle.close()
   }
 
   #arm(): void {

@@ -70,7 +70,10 @@ export class Line<Theirs extends Words<Theirs>, Mine extends Words<Mine>> {
     this.#send({ word, about })
   }
 
-  /** Rejects as the other end did, and with `closed` when that has ended. `handle` stays the caller's. */
+  /**
+   * Rejects as the other end did, and with `closed` when that has ended. `handle` stays the caller's, who closes it no
+   * sooner than this is settled: it may not have been sent yet, and what cannot be sent holds up all that follows.
+   */
   async ask<K extends keyof Theirs & string>(
     word: K,
     about: About<Theirs, K>,
@@ -102,14 +105,22 @@ export class Line<Theirs extends Words<Theirs>, Mine extends Words<Mine>> {
   #send(frame: Frame, handle?: Handle): void {
     if (this.#ended) return
     this.unsent += 1
-    // That it could not be sent shows by the end of the process.
-    const sent = (): void => {
+    // Mostly that is because the process has ended, which shows by itself.
+    const sent = (error: Error | null): void => {
       this.unsent -= 1
+      if (error === null || frame.ask === undefined) return
+      this.#asked.get(frame.ask)?.reject(ended())
+      this.#asked.delete(frame.ask)
     }
     ;(this.#peer as ChildProcess).send(frame, handle as never, {}, sent)
   }
 
   #hear(frame: Frame, handle: Handle | undefined): void {
+    // What it said before it ended may come after the news of that, and there is nobody left whom it is about.
+    if (this.#ended) {
+      handle?.close()
+      return
+    }
     const { word, about, ask, to, error } = frame
     if (to !== undefined) {
       const asked = this.#asked.get(to)

@@ -16,11 +16,10 @@ export class LiveRoutes {
     if (authority.ownerOf(route) === undefined) return
     const workers = this.#workers.get(route)
     if (workers !== undefined) workers.add(worker)
-    else {
-      this.#workers.set(route, new Set([worker]))
-      authority.markLive(route)
-      this.#store.saveSoon()
-    }
+    else this.#workers.set(route, new Set([worker]))
+    // It may be another name's by now, while a worker that served the one before has yet to say that it is gone.
+    authority.markLive(route)
+    this.#store.saveSoon()
   }
 
   left(route: Route, worker: number): void {

@@ -1,7 +1,7 @@
 import type { Server, Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { GatewaySettings } from '../../config/index.ts'
-import { HANDOVERS } from '../../limits.ts'
+import { HANDOVERS, WORKER_ALONE_MS } from '../../limits.ts'
 import {
   closeServer,
   detachHandle,
@@ -35,6 +35,10 @@ export function runWorker({ log, access }: WorkerOptions): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)
   // Nobody would hear of a change any more, and the ports must be free for who starts again.
   process.once('disconnect', () => process.exit())
+  // Node does not say so while a handle that went up has not been confirmed.
+  setInterval(() => {
+    if (!process.connected) process.exit()
+  }, WORKER_ALONE_MS).unref()
   let worker: Serving | undefined
   const serving = (): Serving => {
     if (worker === undefined) throw new Error('a worker is told something before all else')

@@ -68,7 +68,11 @@ export class Workers implements Staff {
     const { settings, store } = options
     this.#options = options
     this.#settings = { ...settings, memoryBytes: Math.floor(settings.memoryBytes / settings.workers) }
-    this.#handovers = new Handovers(() => this.#serving, Math.random)
+    this.#handovers = new Handovers({
+      members: () => this.#serving,
+      random: Math.random,
+      hung: (member) => this.#endHung(member),
+    })
     this.#live = new LiveRoutes(store)
     // Nothing is read of those who come: that is for whoever gets them.
     this.#tunnels = createServer({ pauseOnConnect: true }, (socket) => {
@@ -104,6 +108,8 @@ export class Workers implements Staff {
     const results = await Promise.allSettled(starts)
     for (const result of results) if (result.status === 'rejected') throw result.reason
     this.#begun = true
+    // One may have ended while others were still starting.
+    for (let number = 1; number <= workers; number++) if (!this.#members.has(number)) this.#replace(number)
     this.#tellIds()
     this.#options.log.info({ workers, pids: this.#serving.map(({ pid }) => pid) }, 'workers serve')
   }
@@ -132,8 +138,14 @@ export class Workers implements Staff {
   }
 
   async report(): Promise<{ sum: StationReport; workers: WorkerRow[]; gauges: Gauge[] }> {
-    const members = [...this.#members.values()].toSorted((a, b) => a.number - b.number)
-    const reports = await Promise.all(members.map((member) => member.report(WORKER_ANSWER_MS)))
+    const asked = [...this.#members.values()].toSorted((a, b) => a.number - b.number)
+    const said = await Promise.all(
+      asked.map(async (member) => ({ member, report: await member.report(WORKER_ANSWER_MS) })),
+    )
+    // What one had counted that has ended meanwhile is among the past: no count may be there twice.
+    const here = said.filter(({ member }) => this.#members.get(member.number) === member)
+    const members = here.map(({ member }) => member)
+    const reports = here.map(({ report }) => report)
     // Of one that does not answer, what it had counted before: no count may fall.
     const silent = members.flatMap(({ last }, index) =>
       reports[index] !== undefined || last === undefined ? [] : [countsOf(last)],
@@ -149,7 +161,7 @@ export class Workers implements Staff {
         tunnels: reports[index]?.tunnels.length ?? 0,
         streams: reports[index]?.streams ?? 0,
       })),
-      gauges: workerGauges(members, reports),
+      gauges: workerGauges(this.#settings.workers, members, reports),
     }
   }
 
@@ -190,7 +202,15 @@ export class Workers implements Staff {
   async #start(number: number): Promise<void> {
     const { fork, identity, version, store } = this.#options
     const { authority } = store
-    const member: Member = new Member(number, gatewayId(identity), fork(number), this.#ears(number))
+    let child: ChildProcess
+    try {
+      child = fork(number)
+    } catch (error) {
+      // Without a process, for want of memory, there is no end of one that would bring the next.
+      if (this.#begun && !this.#ending) this.#replace(number)
+      throw error
+    }
+    const member: Member = new Member(number, gatewayId(identity), child, this.#ears(number))
     this.#members.set(number, member)
     const ended = member.ended.then((how) => this.#ended(member, how))
     // From here on it is told of each change, so the record it begins with must be as of now.
@@ -232,14 +252,20 @@ export class Workers implements Staff {
     if (member.last !== undefined) this.#past = [sumReports([...this.#past, countsOf(member.last)])]
     if (!this.#begun || this.#ending) return how
     this.#tellIds()
-    const old = performance.now() - member.startedAt >= WORKER_OLD_MS
-    const deaths = old ? 0 : (this.#deaths.get(number) ?? 0)
-    this.#deaths.set(number, deaths + 1)
-    const wait = Math.min(WORKER_PAUSE_MS_MAX, WORKER_PAUSE_MS * 2 ** deaths)
+    if (performance.now() - member.startedAt >= WORKER_OLD_MS) this.#deaths.delete(number)
+    const retryMs = this.#replace(number)
     this.#options.log.error(
-      { worker: number, pid: member.pid, retryMs: wait },
+      { worker: number, pid: member.pid, retryMs },
       `worker ${number} has ended (${how}): its visitors and tunnels are cut, another takes its place`,
     )
+    return how
+  }
+
+  /** Starts another one, after a pause that grows while they die young; returns how long that is. */
+  #replace(number: number): number {
+    const deaths = this.#deaths.get(number) ?? 0
+    this.#deaths.set(number, deaths + 1)
+    const wait = Math.min(WORKER_PAUSE_MS_MAX, WORKER_PAUSE_MS * 2 ** deaths)
     const pause = setTimeout(() => {
       this.#pauses.delete(pause)
       this.#start(number).catch((error: unknown) =>
@@ -247,7 +273,7 @@ export class Workers implements Staff {
       )
     }, wait)
     this.#pauses.add(pause)
-    return how
+    return wait
   }
 
   #tellIds(): void {
@@ -258,11 +284,15 @@ export class Workers implements Staff {
   /** All have done what they were told; who has not is ended. */
   async #settled(): Promise<void> {
     const settled = this.#serving.map(async (member) => {
-      if (await member.settle(WORKER_CUT_MS)) return
-      const { number } = member
-      this.#options.log.error({ worker: number }, `worker ${number} did not answer in time: it was ended`)
+      if (!(await member.settle(WORKER_CUT_MS))) this.#endHung(member)
     })
     await Promise.all(settled)
+  }
+
+  #endHung(member: Member): void {
+    const { number } = member
+    this.#options.log.error({ worker: number }, `worker ${number} did not answer in time: it was ended`)
+    member.kill()
   }
 
   #ears(worker: number): Ears<ToPrimary> {
@@ -300,7 +330,13 @@ function at({ host, port }: Address): Address {
   return { host, port }
 }
 
-function workerGauges(members: readonly Member[], reports: readonly (WorkerReport | undefined)[]): Gauge[] {
+function workerGauges(
+  workers: number,
+  members: readonly Member[],
+  reports: readonly (WorkerReport | undefined)[],
+): Gauge[] {
+  const reportOf = new Map(members.map(({ number }, index) => [number, reports[index]]))
+  // Of one that has yet to be replaced too: a series that is missing wakes nobody.
   const perWorker = (
     name: string,
     type: Gauge['type'],
@@ -311,8 +347,8 @@ function workerGauges(members: readonly Member[], reports: readonly (WorkerRepor
     type,
     help,
     labels: ['worker'],
-    values: members.flatMap(({ number }, index) => {
-      const value = of(reports[index])
+    values: Array.from({ length: workers }, (_, index) => index + 1).flatMap((number) => {
+      const value = of(reportOf.get(number))
       return value === undefined ? [] : [{ labels: { worker: `${number}` }, value }]
     }),
   })

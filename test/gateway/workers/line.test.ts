@@ -17,10 +17,10 @@ function ends(ears: Partial<Ears<Words>>): { asking: Line<Words, Words>; answeri
   const [a, b] = [new EventEmitter(), new EventEmitter()]
   const peer = (own: EventEmitter, other: EventEmitter): Peer =>
     Object.assign(own, {
-      send(frame: unknown, with_: unknown, _options: unknown, sent: () => void) {
+      send(frame: unknown, with_: unknown, _options: unknown, sent: (error: Error | null) => void) {
         const copy = structuredClone(frame)
         setImmediate(() => {
-          sent()
+          sent(null)
           other.emit('message', copy, with_)
         })
         return true
@@ -99,5 +99,25 @@ describe('a line between two processes', () => {
     asking.end()
     await expect(waiting).rejects.toMatchObject({ code: 'closed' })
     await expect(asking.ask('double', 1)).rejects.toMatchObject({ code: 'closed' })
+  })
+
+  it('that has ended hears nothing more of the other end, whose last words may come later', async () => {
+    const { asking, answering } = ends({ note: () => expect.unreachable() })
+    asking.tell('note', 'too late')
+    void asking.ask('double', 1, handle).catch(() => undefined)
+    answering.end()
+    await vi.waitFor(() => expect(handle.close).toHaveBeenCalledOnce())
+    asking.end()
+  })
+
+  it('rejects what cannot be sent', async () => {
+    const send = (_f: unknown, _h: unknown, _o: unknown, sent: (error: Error) => void): boolean => {
+      setImmediate(() => sent(new Error('write EINVAL')))
+      return false
+    }
+    const peer = Object.assign(new EventEmitter(), { send }) as unknown as Peer
+    const line = new Line<Words, Words>(peer, {} as Ears<Words>)
+    await expect(line.ask('double', 1)).rejects.toMatchObject({ code: 'closed' })
+    expect(line.unsent).toBe(0)
   })
 })
