@@ -3,7 +3,7 @@ import * as net from 'node:net'
 import { getSystemErrorName } from 'node:util'
 import { LISTEN_BACKLOG } from '../limits.ts'
 import { plainAddress } from './address.ts'
-import { type ListenAddress, listenError } from './listen.ts'
+import { type ListenAddress, listenError, listening } from './listen.ts'
 
 /**
  * A socket as the system has it, without the stream around it: what one process hands to another by IPC. Whoever has
@@ -76,19 +76,7 @@ async function ipOf(host: string, address: ListenAddress): Promise<string> {
 
 /** Makes `server` listen on what another process has bound. Rejects as `listenOn`; the handle is closed then. */
 export function listenOnHandle(server: net.Server, handle: Handle, address: ListenAddress): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onError = (cause: NodeJS.ErrnoException): void => {
-      server.off('listening', onListening)
-      reject(listenError(cause.code, address, cause))
-    }
-    const onListening = (): void => {
-      server.off('error', onError)
-      resolve()
-    }
-    server.once('error', onError)
-    server.once('listening', onListening)
-    server.listen(handle, LISTEN_BACKLOG)
-  })
+  return listening(server, () => server.listen(handle, LISTEN_BACKLOG), address)
 }
 
 /**

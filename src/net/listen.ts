@@ -44,6 +44,11 @@ export function closeServer(server: Server): Promise<void> {
 }
 
 function attempt(server: Server, options: ListenOptions, address: ListenAddress): Promise<void> {
+  return listening(server, () => server.listen({ ...options, backlog: LISTEN_BACKLOG }), address)
+}
+
+/** Resolves when `server` listens, as `begin` has it do. Rejects as `listenOn`. */
+export function listening(server: Server, begin: () => void, address: ListenAddress): Promise<void> {
   return new Promise((resolve, reject) => {
     const onError = (cause: NodeJS.ErrnoException): void => {
       server.off('listening', onListening)
@@ -55,7 +60,7 @@ function attempt(server: Server, options: ListenOptions, address: ListenAddress)
     }
     server.once('error', onError)
     server.once('listening', onListening)
-    server.listen({ ...options, backlog: LISTEN_BACKLOG })
+    begin()
   })
 }
 

@@ -70,6 +70,17 @@ async function oneByOne(gateway: Gateway, what: (row: Row) => Promise<void>): Pr
   }
 }
 
+/** One visitor that has been served by each worker, in their order. */
+async function visitorOfEach(gateway: Gateway, port: number): Promise<Visitor[]> {
+  const visitors: Visitor[] = []
+  await oneByOne(gateway, async () => {
+    const visitor = (await Visitor.to(port)).read()
+    await visitor.echo('hello')
+    visitors.push(visitor)
+  })
+  return visitors
+}
+
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
@@ -188,12 +199,7 @@ describe('three workers', () => {
     const gateway = await withWorkers(3)
     const { port } = await echoed(gateway)
     await tunnelled(gateway, 3)
-    const visitors: Visitor[] = []
-    await oneByOne(gateway, async () => {
-      const visitor = (await Visitor.to(port)).read()
-      await visitor.echo('hello')
-      visitors.push(visitor)
-    })
+    const visitors = await visitorOfEach(gateway, port)
     expect((await workersOf(gateway)).map(({ streams }) => streams)).toEqual([1, 1, 1])
     await gateway.command(['revoke', 'home'])
     expect(await statusOf(gateway)).toMatchObject({ routes: [], streams: 0, clients: [] })
@@ -260,12 +266,7 @@ describe('three workers', () => {
     const echo = world.with(await Target.echo())
     await world.offer('home', ['tcp', `${echo.port}`, '--port', `${port}`])
     await tunnelled(gateway, 3)
-    const visitors: Visitor[] = []
-    await oneByOne(gateway, async () => {
-      const visitor = (await Visitor.to(port)).read()
-      await visitor.echo('hello')
-      visitors.push(visitor)
-    })
+    const visitors = await visitorOfEach(gateway, port)
     write('')
     gateway.program.signal('SIGHUP')
     await heard(gateway.program, 'err', /is in force/)
@@ -309,12 +310,7 @@ describe('a worker that is killed', () => {
     const gateway = await withWorkers(3)
     const { port } = await echoed(gateway)
     const before = await tunnelled(gateway, 3)
-    const visitors: Visitor[] = []
-    await oneByOne(gateway, async () => {
-      const visitor = (await Visitor.to(port)).read()
-      await visitor.echo('hello')
-      visitors.push(visitor)
-    })
+    const visitors = await visitorOfEach(gateway, port)
     const [dying] = before
     if (dying === undefined) throw new Error('there is a first one')
     process.kill(dying.pid, 'SIGKILL')
@@ -363,12 +359,7 @@ describe('the end', () => {
     const gateway = await withWorkers(3)
     const { port } = await echoed(gateway)
     const rows = await tunnelled(gateway, 3)
-    const visitors: Visitor[] = []
-    await oneByOne(gateway, async () => {
-      const visitor = (await Visitor.to(port)).read()
-      await visitor.echo('hello')
-      visitors.push(visitor)
-    })
+    const visitors = await visitorOfEach(gateway, port)
     // As a terminal does: it comes to all processes, and only the gateway itself goes by it.
     for (const { pid } of rows) process.kill(pid, 'SIGINT')
     gateway.program.signal('SIGINT')
