@@ -49,10 +49,32 @@ describe('a response that is passed on', () => {
     }
   })
 
+  const passed = (text: string, changes?: { close: boolean }) => {
+    const { messages } = reading(new Responses([{ method: 'GET', upgrade: undefined }], changes), [
+      bytesOf(text),
+    ])
+    return messages[0]
+  }
+
   it('that nothing is to be changed in is the head that came', () => {
-    const text = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'
-    const { messages } = reading(new Responses([{ method: 'GET', upgrade: undefined }]), [bytesOf(text)])
-    expect(messages[0]?.copied).toBe(false)
+    expect(passed('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n')?.copied).toBe(false)
+  })
+
+  it('keeps a lone keep-alive where that is all, and where it is as true of the visitor’s connection', () => {
+    const head = (connection: string, more = '') =>
+      `HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: ${connection}\r\n${more}\r\n`
+    const kept = passed(head('keep-alive'))
+    expect([kept?.copied, kept?.written]).toEqual([false, head('keep-alive')])
+    for (const other of [
+      passed(head('keep-alive'), { close: true }),
+      passed(head('keep-alive', 'Keep-Alive: timeout=5\r\n')),
+      passed(head('keep-alive, X-A', 'X-A: b\r\n')),
+      passed(head('keep-alive', 'Connection: keep-alive\r\n')),
+      passed(head('keep-alive').replace('HTTP/1.1', 'HTTP/1.0')),
+    ]) {
+      expect(other?.copied).toBe(true)
+      expect(other?.written).not.toMatch(/keep-alive|x-a/i)
+    }
   })
 })
 
