@@ -250,8 +250,11 @@ export class Connector implements LinkOwner, Whereabouts {
     // Lost in the packet that began it: what `closed` has made of that holds.
     if (kept && !this.#links.has(link)) return 0
     // The next id at once; with care where tunnels do not last, and where chance leads to the same one again.
-    if (greeting.kind === 'welcome')
-      return kept ? this.#backoff.afterProgress() : this.#repeats.afterFailure()
+    if (greeting.kind === 'welcome') {
+      if (!kept) return this.#repeats.afterFailure()
+      // Where no more are wanted it would count against the dial that follows on the loss of this one.
+      return this.#wanting ? this.#backoff.afterProgress() : 0
+    }
     if (greeting.final) {
       this.#fail(greeting.error)
       return 0

@@ -370,7 +370,7 @@ describe('a client that drains', () => {
     await ask(kept, get(), 'by')
   })
 
-  test('as the real one does is done with it at once', async () => {
+  test('as the real one does is done with it long before its deadline', async () => {
     const running = await world.gateway({ listen: WITH_ADMIN })
     const target = await world.target((socket) => {
       socket.on('data', () => socket.write(answer('[by 0]')))
@@ -382,8 +382,6 @@ describe('a client that drains', () => {
     await ask(kept, get(), 'by')
     await once(running)
     await turns(5)
-    const began = performance.now()
-    await client.drain(20_000)
-    expect(performance.now() - began).toBeLessThan(5_000)
+    await client.drain(10 * 60_000)
   })
 })

@@ -17,6 +17,7 @@ beforeEach(() => {
 })
 
 afterEach(async () => {
+  vi.useRealTimers()
   await opened.close()
   await until(() => openHandles() === handles)
 })
@@ -147,23 +148,24 @@ describe('a duplex', () => {
   })
 
   it('emits timeout when nothing moved, and not while something does', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     const { near, far } = await ends()
     const seen: string[] = []
     near.setTimeout(40, () => seen.push('timeout'))
     expect(near.timeout).toBe(40)
     far.resume()
-    const start = performance.now()
-    while (performance.now() - start < 80) {
+    for (let moved = 0; moved < 4; moved += 1) {
+      vi.advanceTimersByTime(39)
       near.write('.')
       await turns(1)
     }
     expect(seen).toEqual([])
-    await once(near, 'timeout')
+    vi.advanceTimersByTime(40)
     expect(seen).toEqual(['timeout'])
     near.setTimeout(0)
     near.destroy()
     near.setTimeout(10)
-    expect(process.getActiveResourcesInfo()).not.toContain('Timeout')
+    expect(vi.getTimerCount()).toBe(0)
   })
 })
 
