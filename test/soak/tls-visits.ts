@@ -1,8 +1,9 @@
 import type { EventEmitter } from 'node:events'
 import { type ClientHttp2Session, connect as connectHttp2, constants } from 'node:http2'
 import { connect as connectPlain } from 'node:net'
+import { Duplex } from 'node:stream'
 import { setTimeout as passed } from 'node:timers/promises'
-import { connect, type TLSSocket } from 'node:tls'
+import { connect } from 'node:tls'
 import { createIdentity } from '../../src/identity/index.ts'
 import { TUNNEL_ALPN } from '../../src/protocol/index.ts'
 import { Visitor } from '../e2e/visitors.ts'
@@ -21,13 +22,21 @@ function closed(of: EventEmitter): Promise<void> {
   return new Promise((resolve) => of.once('close', resolve))
 }
 
-function session({ tls, hosts }: Place): { over: ClientHttp2Session; socket: TLSSocket } {
-  const options = { host: '127.0.0.1', port: tls, servername: hosts.secure, rejectUnauthorized: false }
-  const socket = connect({ ...options, ALPNProtocols: ['h2'] })
+/** `gone` resolves when its connection is, well or not. */
+function session({ tls, hosts }: Place): { over: ClientHttp2Session; gone: Promise<void> } {
+  const plain = connectPlain({ host: '127.0.0.1', port: tls })
+  const gone = closed(plain)
+  // Node's session over a socket of its own can sleep through a reset for good: here one that is apart hears of it.
+  const socket = connect({
+    socket: Duplex.from({ readable: plain, writable: plain }),
+    servername: hosts.secure,
+    rejectUnauthorized: false,
+    ALPNProtocols: ['h2'],
+  })
   const over = connectHttp2(`https://${hosts.secure}`, { createConnection: () => socket })
   // It is told by what becomes of the requests.
   over.on('error', () => undefined)
-  return { over, socket }
+  return { over, gone }
 }
 
 function head({ hosts }: Place, at: number, length: number): Record<string, string> {
@@ -59,9 +68,8 @@ function get(over: ClientHttp2Session, place: Place, at: number, length: number)
 }
 
 async function overHttp2(place: Place, visit: (over: ClientHttp2Session) => Promise<unknown>): Promise<void> {
-  const { over, socket } = session(place)
-  const gone = closed(socket)
-  // Node's session may sleep through the end of its connection; a moment later all requests have heard of it.
+  const { over, gone } = session(place)
+  // Its requests hear of that in a moment, if they do.
   const cut = gone.then(async () => {
     await passed(1_000)
     throw new Told('reset')
@@ -149,8 +157,7 @@ export const TLS: readonly Kind[] = [
     weight: 4,
     mannered: false,
     async visit(place, chance) {
-      const { over, socket } = session(place)
-      const gone = closed(socket)
+      const { over, gone } = session(place)
       for (let streams = 1 + chance.below(6); streams > 0; streams--) {
         const stream = over.request(head(place, 0, 1_000_000))
         stream.on('error', () => undefined)
