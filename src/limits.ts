@@ -195,8 +195,13 @@ export const HALF_CLOSED_MS = 300_000
 export const SPLICE_WRITE_BYTES = 64 * KiB
 /** Chunks shorter than this are copied together while they wait for a slow socket; views would cost more than bytes. */
 export const SPLICE_COPY_BYTES = 4 * KiB
-/** Read from a target at a time, as Node reads; one such buffer serves all of them. */
+/** Read from a socket at a time, as Node reads; one such buffer serves all of them. */
 export const READ_BYTES = 64 * KiB
+/**
+ * Short reads are copied into pieces of this: whoever has a few bytes of one kept keeps the piece. Node's own pool has
+ * pieces of 8 KiB in some versions, and of 64 in others.
+ */
+export const READ_PIECE_BYTES = 8 * KiB
 /**
  * Of a target that is talked to as a stream is: bytes read from it and not passed on, and bytes that wait for it. As much
  * as a first window, so that what an `https` visitor costs where its TLS ends is what it costs in the tunnel.

@@ -1,7 +1,14 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { TunnelError } from '../errors.ts'
 import { HANDSHAKE_MS, UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_PER_ADDRESS } from '../limits.ts'
-import { addressKey, gatewayDescriptors, Keep, plainAddress, visitorServerOptions } from '../net/index.ts'
+import {
+  addressKey,
+  gatewayDescriptors,
+  Keep,
+  plainAddress,
+  readShared,
+  visitorServerOptions,
+} from '../net/index.ts'
 import {
   type ClientHello,
   ClientHelloReader,
@@ -102,7 +109,7 @@ export class TlsPort {
       if (hello === undefined) return
       leave()
       if (isOnlyAlpn(hello, TUNNEL_ALPN)) this.#options.tunnel(socket, Buffer.concat(kept.chunks))
-      else this.#options.visitor(socket, hello, kept.chunks)
+      else this.#options.visitor(readShared(socket), hello, kept.chunks)
     }
     /** Half a hello, and then nothing: there is nobody to answer. */
     const onGone = (): void => {

@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:net'
 import type { Logger } from 'pino'
 import { TunnelError } from '../errors.ts'
-import { gatewayDescriptors, visitorServerOptions } from '../net/index.ts'
+import { gatewayDescriptors, readShared, visitorServerOptions } from '../net/index.ts'
 import type { Listening } from './listening.ts'
 import { DEFAULT_ROUTE, parseRoute, type Route } from './route.ts'
 import type { Visitors } from './visitors.ts'
@@ -51,6 +51,7 @@ export class VisitorPorts {
     const http = route === DEFAULT_ROUTE
     const options = { ...visitorServerOptions, pauseOnConnect: true }
     const server = createServer(options, (socket) => {
+      readShared(socket)
       if (http) visitors.arriveHttp(socket)
       else visitors.arrive(socket, route)
     })

@@ -16,7 +16,7 @@ import {
   YAMUX_WINDOW_BYTES,
 } from '../limits.ts'
 import { type MemoryBudget, type Millis, Session, type Stream, type StreamSink } from '../mux/index.ts'
-import { plainAddress } from '../net/index.ts'
+import { plainAddress, readShared } from '../net/index.ts'
 import { type ClientMessage, ControlReader, encodeControl, type GatewayMessage } from '../protocol/index.ts'
 import { Liveness } from './liveness.ts'
 import { Pace } from './pace.ts'
@@ -75,7 +75,7 @@ export class Tunnel {
   constructor(socket: TLSSocket, handler: TunnelHandler, options: TunnelOptions) {
     this.role = options.role
     this.handler = handler
-    this.#socket = socket
+    this.#socket = readShared(socket)
     this.remoteAddress = plainAddress(socket.remoteAddress ?? 'unknown')
     const now = performance.now()
     this.#liveness = new Liveness(KEEPALIVE_SECONDS * 1000, now)
