@@ -41,7 +41,7 @@ function copied(bytes: number): Buffer {
 }
 
 /** For a socket that is about to be made. */
-export const SHARED_READ: OnRead = { buffer: shared, callback: take as OnRead['callback'] }
+export const SHARED_READ: OnRead = { buffer: shared, callback: take }
 
 /** Where Node keeps the two for a socket: it has an option for those that are dialled, and none for those that come. */
 const [BUFFER, CALLBACK] = keys()

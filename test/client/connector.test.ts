@@ -238,33 +238,36 @@ describe('a client', () => {
   it.each([
     ['in one packet', 3_700, 5],
     ['when the next is there', 700, Infinity],
-  ] as const)('backs off from a gateway that welcomes and drops each tunnel %s', async (when, least, most) => {
-    const gateway = await world.gateway()
-    gateway.answer = (tunnel) => {
-      const index = gateway.tunnels.all.length
-      const id = `${index}`
-      if (when === 'in one packet') {
-        tunnel.welcome()
-        tunnel.tunnel.end()
-      } else {
-        // Another is wanted always.
-        tunnel.welcome({ gateway: { id, version: '0', ids: [id, 'another'] } })
-        void gateway.tunnel(index + 1).then(() => tunnel.tunnel.end())
+  ] as const)(
+    'backs off from a gateway that welcomes and drops each tunnel %s',
+    async (when, least, most) => {
+      const gateway = await world.gateway()
+      gateway.answer = (tunnel) => {
+        const index = gateway.tunnels.all.length
+        const id = `${index}`
+        if (when === 'in one packet') {
+          tunnel.welcome()
+          tunnel.tunnel.end()
+        } else {
+          // Another is wanted always.
+          tunnel.welcome({ gateway: { id, version: '0', ids: [id, 'another'] } })
+          void gateway.tunnel(index + 1).then(() => tunnel.tunnel.end())
+        }
       }
-    }
-    let lots = 0
-    const random = (): number => {
-      lots += 1
-      return 0.999
-    }
-    const { client } = await world.client([gateway], [], { random })
-    client.start()
-    await gateway.tunnel(0)
-    const start = performance.now()
-    await gateway.tunnel(4)
-    expect(performance.now() - start).toBeGreaterThan(least)
-    expect(lots).toBeLessThanOrEqual(most)
-  })
+      let lots = 0
+      const random = (): number => {
+        lots += 1
+        return 0.999
+      }
+      const { client } = await world.client([gateway], [], { random })
+      client.start()
+      await gateway.tunnel(0)
+      const start = performance.now()
+      await gateway.tunnel(4)
+      expect(performance.now() - start).toBeGreaterThan(least)
+      expect(lots).toBeLessThanOrEqual(most)
+    },
+  )
 
   it('has its streams reset and dials again when the connection is cut, with a line for each', async () => {
     const gateway = await world.gateway()
