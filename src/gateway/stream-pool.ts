@@ -17,6 +17,7 @@ interface Idle {
  * comes while one waits here ends it.
  */
 export class StreamPool implements UpstreamKeeper {
+  /** Lists may be empty, until `expire` comes by. */
   readonly #idle = new Map<ConnectedClient, Map<string, Idle[]>>()
   readonly #onDesync: () => void
   #size = 0
@@ -33,20 +34,20 @@ export class StreamPool implements UpstreamKeeper {
   /** Takes over a stream that carries nothing; one that cannot be shared, or is one too many, is ended. */
   put(stream: ServiceStream, now: number): void {
     const { client, offer } = stream
-    const byService = this.#idle.get(client) ?? new Map<string, Idle[]>()
-    const list = byService.get(offer.name) ?? []
+    const list = this.#idle.get(client)?.get(offer.name)
     if (
       !stream.shareable ||
       !stream.usable ||
       !client.usable ||
-      list.length >= REUSED_STREAMS_PER_SERVICE ||
+      (list !== undefined && list.length >= REUSED_STREAMS_PER_SERVICE) ||
       this.#size >= REUSED_STREAMS
     ) {
       stream.retire()
       return
     }
-    list.push({ stream, since: now, from: now + stream.silenceMs })
-    this.#idle.set(client, byService.set(offer.name, list))
+    const idle = { stream, since: now, from: now + stream.silenceMs }
+    if (list === undefined) this.#begin(client, offer.name, idle)
+    else list.push(idle)
     this.#size++
     stream.keeper = this
     stream.holder = HOLDER
@@ -60,8 +61,10 @@ export class StreamPool implements UpstreamKeeper {
     for (let at = list.length - 1; at >= 0; at--) {
       const { stream, from } = list[at] as Idle
       if (from > now) continue
-      list.splice(at, 1)
-      this.#removed(stream)
+      // Nearly always the last.
+      if (at === list.length - 1) list.pop()
+      else list.splice(at, 1)
+      this.#size--
       if (stream.fits(replica)) return stream
       // Of an earlier registration of the service.
       stream.retire()
@@ -76,7 +79,7 @@ export class StreamPool implements UpstreamKeeper {
     const at = list?.findIndex((idle) => idle.stream === stream) ?? -1
     if (at < 0) return
     list?.splice(at, 1)
-    this.#removed(stream)
+    this.#size--
   }
 
   /** A client wants no more requests. */
@@ -92,14 +95,16 @@ export class StreamPool implements UpstreamKeeper {
 
   /** Ends those that nobody wanted for REUSED_STREAM_IDLE_MS. */
   expire(now: number): void {
-    for (const byService of this.#idle.values()) {
-      for (const list of byService.values()) {
+    for (const [client, byService] of this.#idle) {
+      for (const [name, list] of byService) {
         while (list[0] !== undefined && now - list[0].since >= REUSED_STREAM_IDLE_MS) {
           const [{ stream }] = list.splice(0, 1) as [Idle]
-          this.#removed(stream)
+          this.#size--
           stream.retire()
         }
+        if (list.length === 0) byService.delete(name)
       }
+      if (byService.size === 0) this.#idle.delete(client)
     }
     if (this.#size === 0) this.#stop()
   }
@@ -109,11 +114,9 @@ export class StreamPool implements UpstreamKeeper {
     this.#stop()
   }
 
-  #removed({ client, offer }: ServiceStream): void {
-    this.#size--
-    const byService = this.#idle.get(client)
-    if (byService?.get(offer.name)?.length === 0) byService.delete(offer.name)
-    if (byService?.size === 0) this.#idle.delete(client)
+  #begin(client: ConnectedClient, name: string, idle: Idle): void {
+    const byService = this.#idle.get(client) ?? new Map<string, Idle[]>()
+    this.#idle.set(client, byService.set(name, [idle]))
   }
 
   #stop(): void {
