@@ -25,10 +25,13 @@ export function resetSocket(socket: Socket): void {
  * poll come out of libuv as data and an end. An empty write asks the kernel which it was. It costs one system
  * call, and a connection that was reset answers with an `error` (and calls back with it). Our side must be
  * writable still, with no write under way: once it has ended there is nothing to ask with, and half an answer
- * may pass for a whole one.
+ * may pass for a whole one. A unix socket knows no reset, and would answer with EPIPE to every end whose other side has
+ * closed: it is not asked.
  */
 export function askWhetherReset(socket: Socket, callback: (error?: Error | null) => void): void {
-  socket.write(NOTHING, callback)
+  // What only a socket with an address has, and keeps when it is reset.
+  if (socket.localAddress === undefined) callback()
+  else socket.write(NOTHING, callback)
 }
 
 const NOTHING = new Uint8Array(0)

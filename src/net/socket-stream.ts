@@ -5,7 +5,7 @@ import type { Stream, StreamSink } from '../mux/index.ts'
 import { connectionError } from './connection-error.ts'
 import { Outlet, type OutletOwner } from './outlet.ts'
 import { readyEvent } from './ready.ts'
-import { resetSocket } from './reset.ts'
+import { askWhetherReset, resetSocket } from './reset.ts'
 
 /**
  * A socket that behaves as a stream of a tunnel does, for what joins streams and now talks to a target of its own. Owns
@@ -118,8 +118,14 @@ export class SocketStream implements Stream, OutletOwner {
     this.#socket.pause()
   }
 
+  /** An answer that ends with its connection is whole by this end alone: half of one must not pass for it. */
   readonly #onEnd = (): void => {
-    if (this.closed) return
+    if (this.#outlet.inFlight === 0 && this.#socket.writable) askWhetherReset(this.#socket, this.#onAsked)
+    else this.#onAsked()
+  }
+
+  readonly #onAsked = (error?: Error | null): void => {
+    if (error || this.closed) return
     this.readEnded = true
     this.sink.end(this)
     this.#closeIfOver()

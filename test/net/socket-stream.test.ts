@@ -1,9 +1,11 @@
 import type { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { TunnelError } from '../../src/errors.ts'
 import { SOCKET_STREAM_QUEUE_BYTES, SOCKET_STREAM_UNREAD_BYTES } from '../../src/limits.ts'
 import type { Stream, StreamSink } from '../../src/mux/index.ts'
-import { SocketStream } from '../../src/net/index.ts'
+import { connectSocket, SocketStream } from '../../src/net/index.ts'
 import { all, Opened, openHandles, pattern, turns, until } from './joined.ts'
 
 let opened: Opened
@@ -113,6 +115,47 @@ describe('a socket as a stream', () => {
     stream.reset()
     await turns(5)
     expect(sink.told).toEqual(['reset'])
+  })
+
+  it('tells of a reset that comes right behind bytes, and of no end', async () => {
+    const { sink, far } = await joined()
+    far.write('half an ans')
+    far.resetAndDestroy()
+    await until(() => sink.told.length > 0)
+    await turns(5)
+    expect(sink.told).toEqual(['reset'])
+  })
+
+  it('tells of a reset that came while nothing was taken, and of no end', async () => {
+    const server = await opened.server()
+    const { port } = server.address() as { port: number }
+    const arrived = new Promise<Socket>((resolve) => server.once('connection', resolve))
+    const near = connectSocket({ port, host: '127.0.0.1', allowHalfOpen: true })
+    const sink = new Sink()
+    sink.takes = false
+    const stream = new SocketStream(opened.keep(near), sink)
+    const far = await arrived
+    far.write(pattern(SOCKET_STREAM_UNREAD_BYTES))
+    await until(() => stream.unread >= SOCKET_STREAM_UNREAD_BYTES)
+    far.write('half an ans')
+    far.resetAndDestroy()
+    await turns(20)
+    sink.takes = true
+    stream.consume(stream.unread)
+    await until(() => sink.told.length > 0)
+    await turns(5)
+    expect(sink.told).toEqual(['reset'])
+  })
+
+  it('takes the close of a unix target for an end', async () => {
+    const path = join(tmpdir(), `blindgate-socket-stream-${process.pid}.sock`)
+    const [near, far] = await opened.sockets(path)
+    const sink = new Sink()
+    void new SocketStream(near, sink)
+    far.write('answer', () => far.destroy())
+    await until(() => sink.told.length > 0)
+    await turns(5)
+    expect(sink.told).toEqual(['end'])
   })
 
   it('that could not be dialled says why', async () => {

@@ -246,6 +246,24 @@ describe('reset', () => {
     }
   })
 
+  it('takes the close of a unix target for an end', async () => {
+    const joined = opened.joined()
+    const path = join(tmpdir(), `blindgate-splice-${process.pid}.sock`)
+    const [near, target] = await opened.sockets(path)
+    const [gatewayEnd, clientEnd] = await joined.open()
+    const told: string[] = []
+    gatewayEnd.sink = {
+      data: (stream, chunk) => stream.consume(chunk.length),
+      end: () => told.push('end'),
+      reset: () => told.push('reset'),
+      drain: () => {},
+    }
+    splice(near, clientEnd)
+    target.write('answer', () => target.destroy())
+    await until(() => told.length > 0)
+    expect(told).toEqual(['end'])
+  })
+
   it('says once how it ended, and writes nothing after it', async () => {
     const results: SpliceResult[] = []
     const { gateway, joined } = await chain({}, { onEnd: (result) => results.push(result) })
