@@ -4,8 +4,8 @@ import { COLLECT_AGAIN, COLLECT_BUSY, COLLECT_CHECK_MS, COLLECT_GARBAGE_BYTES } 
 import { leaveHeapRoom } from './heap-room.ts'
 
 /**
- * Collects garbage while there is nothing else to do, and lets V8 leave it alone while there is. What sockets read lies outside V8's heap, where V8 sees no reason
- * to hurry: a program that falls idle after a burst would keep all of it. A download that its visitor stalls after the
+ * Collects garbage while there is nothing else to do, and lets V8 leave it alone while there is. What sockets read lies
+ * outside V8's heap, where V8 sees no reason to hurry: a program that falls idle after a burst would keep all of it. A download that its visitor stalls after the
  * kernel took 5 MB of it cost 10 MB on both sides together, none of it in use; five seconds later it is 3.5 or less.
  *
  * Only for a process of our own: a library does not do this to its host. The timer keeps nothing alive.
@@ -16,8 +16,11 @@ export function collectWhenIdle(): void {
   let kept = memoryInUse()
   leaveHeapRoom(process.memoryUsage().heapUsed)
   let before = performance.eventLoopUtilization()
-  /** Collections to come: what one finds dead is freed behind the next, and given back to the system behind a third. */
-  let again = 0
+  /**
+   * Collections to come: what one finds dead is freed behind the next, and given back to the system behind a third. What
+   * the start has left behind, a tenth of all that is resident, is worth it.
+   */
+  let again = COLLECT_AGAIN
   const timer = setInterval(() => {
     const now = performance.eventLoopUtilization()
     const { utilization } = performance.eventLoopUtilization(now, before)
