@@ -33,7 +33,7 @@ ${table(CLIENT_KEYS)}
 
 | variable | as |
 |-|-|
-| \`BLINDGATE_STATE\` | \`--state\`: the folder of keys and enrolments |
+| \`BLINDGATE_STATE\` | \`--state\`: the folder of keys and enrolments. When left out \`/var/lib/blindgate\` for root, \`$XDG_STATE_HOME/blindgate\` or \`~/.local/state/blindgate\` for others |
 | \`BLINDGATE_LOG_LEVEL\` | \`--log-level\` |
 ${Object.entries(GATEWAY_ENVIRONMENT)
   .map(([setting, variable]) => `| \`${variable}\` | ${SETTINGS[setting as keyof typeof SETTINGS]} |`)
