@@ -64,7 +64,8 @@ export function parseWorkers(said: unknown): number | 'auto' {
   if (said === 'auto') return said
   const workers = typeof said === 'string' && /^[0-9]{1,3}$/.test(said) ? Number(said) : said
   if (isWhole(workers) && workers >= 1 && workers <= TUNNELS_PER_GATEWAY) return workers
-  const shown = typeof said === 'string' ? quoted(said) : typeof said === 'object' ? 'that' : String(said)
+  const plain = typeof said === 'number' || typeof said === 'boolean'
+  const shown = typeof said === 'string' ? quoted(said) : plain ? String(said) : 'that'
   throw userError(
     'config_invalid',
     `${shown} is no number of workers: write a whole number from 1 to ${TUNNELS_PER_GATEWAY}, or "auto" for one a core`,

@@ -25,7 +25,7 @@ less the gateway's own.
 ## blindgate.toml
 
 Read by \`blindgate up\` (\`-c FILE\` for another), and again on SIGHUP and whenever it changes. Without \`[[gateway]]\` it uses the one
-gateway that this machine has joined.
+gateway that this machine has joined. Two services that visitors would find at the same place of one gateway are an error.
 
 ${table(CLIENT_KEYS)}
 
