@@ -61,6 +61,24 @@ describe.concurrent('help', () => {
     expect(out).toMatch(/^Usage: blindgate join /)
   })
 
+  it.each([
+    [['-h'], ['--help']],
+    [['help'], ['--help']],
+    [
+      ['tcp', '-h'],
+      ['tcp', '--help'],
+    ],
+    [
+      ['help', 'tcp'],
+      ['tcp', '--help'],
+    ],
+    [['-v'], ['--version']],
+  ])('is also got by %j', async (short, long) => {
+    const { code, out, err } = await workshop.run(short)
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(out).toBe((await workshop.run(long)).out)
+  })
+
   it('and --version answer alone', async () => {
     expect(await workshop.run(['--version'])).toEqual({ code: 0, out: `${manifest.version}\n`, err: '' })
   })
@@ -82,6 +100,9 @@ describe.concurrent('help', () => {
 describe('wrong usage', () => {
   it.each<[string[], RegExp]>([
     [['frob'], /unknown command 'frob'/],
+    [['help', 'frob'], /^blindgate: unknown command 'frob': see "blindgate --help"$/],
+    [['-x'], /^blindgate: unknown option '-x': see "blindgate --help"$/],
+    [['tcp', '-x'], /^blindgate: unknown option '-x': see "blindgate tcp --help"$/],
     [['htp', '80'], /did you mean http\?/],
     [['http'], /missing required argument 'target': see "blindgate http --help"/],
     [['http', '80', '81'], /too many arguments/],
