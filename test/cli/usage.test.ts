@@ -109,6 +109,7 @@ describe('wrong usage', () => {
     [['http', '80', '--nmae', 'x'], /unknown option '--nmae': did you mean --name\?/],
     [['http', 'no target'], /TARGET: "no target" is not a target/],
     [['http', 'unix:relative'], /whole path/],
+    [['http', '99999'], /TARGET: target "99999": there is no port 99999: give one from 1 to 65535/],
     [['http', '80', '--name', 'UPPER CASE'], /--name: /],
     [['http', '80', '--gateway', 'x'], /--gateway: /],
     [['http', '80', '--drain', 'soon'], /--drain: "soon" is not a duration/],
