@@ -100,7 +100,7 @@ const schema = z.strictObject({
   ),
   memory: key(
     textAs(parseMemory),
-    'Memory for what has come from one side and the other has not taken yet, in equal parts for all workers; a quarter of the machine when left out.',
+    'Memory (buffers) for what has come from one side and the other has not taken yet, in equal parts for all workers; a quarter of the machine when left out.',
     '"256MiB"',
   ),
   drain: key(
