@@ -244,7 +244,9 @@ export function unwell(bad: readonly DoctorFinding[], all: number): TunnelError 
     alarms.length > 0
       ? `, ${alarms.length} of them ${alarms.length === 1 ? 'is an alarm' : 'are alarms'}`
       : ''
-  const named = first === undefined ? '' : `: ${first.check} ${first.about} (${first.advice ?? first.text})`
+  const begin = (alarms.length || bad.length) > 1 ? ', the first: ' : ': '
+  const named =
+    first === undefined ? '' : `${begin}${first.check} ${first.about} (${first.advice ?? first.text})`
   return userError(
     'not_well',
     `${bad.length} of ${all} checks ${bad.length === 1 ? 'is' : 'are'} not well${said}${named}`,

@@ -45,8 +45,8 @@ function usageSentence({ code, message }: CommanderError, [command = '']: readon
   if (code === 'commander.help')
     return 'no command: take one from the list above, "blindgate demo" shows it all'
   const [what = '', advice] = message.replace(/^error: |\.$/g, '').split('\n')
-  const help =
-    code === 'commander.unknownCommand' || command === '' ? 'blindgate --help' : `blindgate ${command} --help`
+  const known = code !== 'commander.unknownCommand' && command !== '' && !command.startsWith('-')
+  const help = known ? `blindgate ${command} --help` : 'blindgate --help'
   const suggestion = /^\(Did you mean (.*)\?\)$/.exec(advice ?? '')?.[1]
   return suggestion === undefined ? `${what}: see "${help}"` : `${what}: did you mean ${suggestion}?`
 }

@@ -16,7 +16,10 @@ export interface Globals {
 }
 
 export const GLOBAL_OPTIONS: readonly Option[] = [
-  new Option('--state <dir>', 'the folder of keys and enrolments'),
+  new Option(
+    '--state <dir>',
+    'the folder of keys and enrolments (default: /var/lib/blindgate for root, ~/.local/state/blindgate for others)',
+  ),
   new Option('--json', 'answer with JSON'),
   new Option('--log-level <level>', 'how much goes to stderr').choices(LEVELS),
 ]

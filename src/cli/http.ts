@@ -9,7 +9,7 @@ export function addHttp(program: Command): void {
     .description(
       "offer a web server: visitors reach it on the gateway's http port, and the gateway can read it",
     )
-    .argument('<target>', 'a port of this machine, host:port, [IPv6]:port or unix:/path')
+    .argument('<target>', 'a port of this machine, host:port, [IPv6]:port, unix:/path or https://host:port')
     .option(
       '--host <host...>',
       'hosts that it answers for, "*." for one label (default: the gateway chooses)',

@@ -34,6 +34,19 @@ const COMMANDS = [
   addDemo,
 ] as const
 
+/** For who types `help`, as many programs have it. The list need not say so. */
+function addHelp(program: Command): void {
+  program
+    .command('help', { hidden: true })
+    .argument('[command]')
+    .action((name?: string) => {
+      const command = program.commands.find((each) => each.name() === name)
+      if (name !== undefined && command === undefined)
+        program.error(`unknown command '${name}'`, { code: 'commander.unknownCommand' })
+      ;(command ?? program).help()
+    })
+}
+
 /**
  * The whole command line. Mistakes are thrown, as `CommanderError` or as TunnelError `usage`; nothing but help is
  * printed here. Command files load what they call only when they run, so that `--help` and small commands are quick.
@@ -41,8 +54,8 @@ const COMMANDS = [
 export function createProgram(): Command {
   const program = new Command('blindgate')
     .description('Reach a server behind NAT through a gateway that cannot read your traffic.')
-    .version(VERSION, '--version', 'print the version')
-    .helpOption('--help', 'print this')
+    .version(VERSION, '-v, --version', 'print the version')
+    .helpOption('-h, --help', 'print this')
     .helpCommand(false)
     .exitOverride()
     .showSuggestionAfterError()
@@ -52,5 +65,6 @@ export function createProgram(): Command {
     .addHelpText('after', examples('blindgate demo', 'blindgate http 8080', 'blindgate http --help'))
   for (const option of GLOBAL_OPTIONS) program.addOption(option)
   for (const add of COMMANDS) add(program)
+  addHelp(program)
   return program
 }

@@ -62,7 +62,7 @@ export class Outcomes {
       const answer = offers.answer(name)
       if (answer === undefined) continue
       if ('error' in answer) {
-        error ??= { code: printable(answer.error.code), message: printable(answer.error.message) }
+        error ??= { code: printable(answer.error.code), message: withoutName(answer.error.message, name) }
         continue
       }
       up = true
@@ -97,4 +97,10 @@ export class Outcomes {
         `${printable(first)} (if the gateway's domain is new, join it again)`,
     )
   }
+}
+
+/** Some of a gateway's words begin with the service that they are about, and so do ours. */
+function withoutName(message: string, service: string): string {
+  const begin = `service "${service}": `
+  return printable(message.startsWith(begin) ? message.slice(begin.length) : message)
 }

@@ -16,6 +16,7 @@ import {
 } from './http-texts.ts'
 import { nearest } from './nearest.ts'
 import { parseKey, parseLabel } from './patterns.ts'
+import { clashesOf } from './places.ts'
 import { attempt, documentedKeys, key, requiredKey, textAs } from './schema.ts'
 import { misfitOf, type ServiceSettings, type ServiceWish, serviceSettings } from './service-settings.ts'
 import { parseTarget } from './target.ts'
@@ -213,6 +214,7 @@ export async function loadClientFile(path: string): Promise<ClientFile> {
   let acme = DEFAULT_ACME
   const file = await loadFile(path, schema, async (value, complain) => {
     await checkNames(value, complain)
+    checkPlaces(value, complain)
     acme = await acmeSettings(value.acme, path, complain)
     checkProvable(value, acme, complain)
   })
@@ -225,6 +227,13 @@ export async function loadClientFile(path: string): Promise<ClientFile> {
     return files === undefined ? made : { ...made, files: { cert: at(files.cert), key: at(files.key) } }
   })
   return { gateways: gateway, services, acme, trust: trustSettings(trust), drainMs: drain }
+}
+
+/** One place of visitors is one service's: on a gateway that is asked for both the second would be refused. */
+function checkPlaces({ service = [] }: z.infer<typeof schema>, complain: Complain): void {
+  const wishes = service.map(wishOf)
+  const placed = wishes.map((wish) => (misfitOf(wish) === undefined ? serviceSettings(wish) : undefined))
+  for (const { index, key, detail } of clashesOf(placed)) complain(['service', index, key], detail)
 }
 
 /** Services whose certificate comes from a CA have hosts that can be proved to it. */

@@ -17,7 +17,7 @@ import type { AccessLogSettings, HttpLimits } from './gateway-settings.ts'
 import { parseHttpRoute } from './http-route.ts'
 import { limitsSaid, limitsTable, withBursts } from './limits-table.ts'
 import { type PortRange, parseHostPattern, parseLabel, parsePortRange } from './patterns.ts'
-import { documentedKeys, key, textAs } from './schema.ts'
+import { attempt, documentedKeys, key, textAs } from './schema.ts'
 import { readToken } from './token-file.ts'
 import { parseDuration, parseMemory, parseWorkers } from './units.ts'
 
@@ -93,14 +93,14 @@ const schema = z.strictObject({
     '"vps.example.com:9001"',
   ),
   workers: key(
-    // A number stands without quotes.
-    z.preprocess((workers) => (Number.isInteger(workers) ? String(workers) : workers), textAs(parseWorkers)),
+    // Of any kind: what is wrong with it is said in one way, and a number stands without quotes.
+    z.custom<unknown>().transform((said, context) => attempt(context, [], () => parseWorkers(said))),
     'Processes that serve visitors: a number up to 64, or "auto" for one a core. Each counts the connections and requests of [limits] for itself. 1 when left out.',
     '"auto"',
   ),
   memory: key(
     textAs(parseMemory),
-    'Memory for what has come from one side and the other has not taken yet, in equal parts for all workers; a quarter of the machine when left out.',
+    'Memory (buffers) for what has come from one side and the other has not taken yet, in equal parts for all workers; a quarter of the machine when left out.',
     '"256MiB"',
   ),
   drain: key(

@@ -21,7 +21,7 @@ export function parseTarget(text: string): Target {
   if (text.startsWith(UNIX)) return unixTarget(text)
   const speaks = SCHEME.exec(text)?.[1] as 'https' | 'h2c' | undefined
   const { host = '127.0.0.1', port } = addressOf(speaks === undefined ? text : withPort(text, speaks))
-  if (port === 0) throw userError('config_invalid', `target ${quoted(text)}: nobody listens on port 0`)
+  if (port === 0) throw noPort(text, port)
   const address = formatAddress({ host, port })
   if (speaks === undefined) return { kind: 'tcp', host, port, text: address }
   return { kind: 'tcp', host, port, speaks, text: `${speaks}://${address}` }
@@ -66,7 +66,16 @@ function unixTarget(text: string): Target {
   return { kind: 'unix', path, text }
 }
 
+function noPort(text: string, port: number): TunnelError {
+  return userError(
+    'config_invalid',
+    `target ${quoted(text)}: there is no port ${port}: give one from 1 to 65535`,
+  )
+}
+
 function addressOf(text: string) {
+  const port = Number(/(?:^|:)([0-9]{1,15})$/.exec(text)?.[1] ?? 0)
+  if (port > 65_535) throw noPort(text, port)
   try {
     return parseAddress(text)
   } catch (error) {

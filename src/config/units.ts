@@ -59,15 +59,21 @@ export function parseIdle(text: string): number {
   return text === 'off' ? 0 : Math.min(parseDuration(text), TIMER_MS_MAX)
 }
 
-/** `4`, or `auto` for as many as there are cores. Throws `config_invalid`. */
-export function parseWorkers(text: string): number | 'auto' {
-  if (text === 'auto') return text
-  const workers = /^[0-9]{1,3}$/.test(text) ? Number(text) : 0
-  if (workers >= 1 && workers <= TUNNELS_PER_GATEWAY) return workers
+/** `4`, also as text, or `auto` for as many as there are cores. Throws `config_invalid`. */
+export function parseWorkers(said: unknown): number | 'auto' {
+  if (said === 'auto') return said
+  const workers = typeof said === 'string' && /^[0-9]{1,3}$/.test(said) ? Number(said) : said
+  if (isWhole(workers) && workers >= 1 && workers <= TUNNELS_PER_GATEWAY) return workers
+  const plain = typeof said === 'number' || typeof said === 'boolean'
+  const shown = typeof said === 'string' ? quoted(said) : plain ? String(said) : 'that'
   throw userError(
     'config_invalid',
-    `${quoted(text)} is no number of workers: write a whole number from 1 to ${TUNNELS_PER_GATEWAY}, or "auto" for one a core`,
+    `${shown} is no number of workers: write a whole number from 1 to ${TUNNELS_PER_GATEWAY}, or "auto" for one a core`,
   )
+}
+
+function isWhole(value: unknown): value is number {
+  return Number.isInteger(value)
 }
 
 /** `parseBytes`, but not so few that nothing works. */

@@ -150,21 +150,29 @@ async function onFiles(state: State, request: GatewayRequest, log: Logger): Prom
   return answer
 }
 
+/** Who may be meant by somebody who asks the wrong folder. */
+const ELSEWHERE =
+  'one that runs as root is asked with sudo, one of the unit by `sudo blindgate-as gateway invite`, one of another folder with --state'
+
 /** Only an invite carries the key: asking who is enrolled does not make a gateway of a folder. */
 async function inviteOnFiles(
   state: State,
   store: Store,
   request: Extract<GatewayRequest, { command: 'invite' }>,
 ): Promise<InviteAnswer | undefined> {
-  // Before a key is made: who asks this of a client's folder must not leave a gateway's in it.
-  if (request.address === undefined && store.addresses.length === 0) throw userError('usage', NO_ADDRESS)
   const first = (await state.read('gateway.key')) === undefined
+  const none = `no gateway has run on ${state.path} yet`
+  // Before a key is made: who asks this of a client's folder must not leave a gateway's in it.
+  if (request.address === undefined && store.addresses.length === 0) {
+    const why = `${none}: ${ELSEWHERE}; for one that has yet to run give --address HOST:PORT`
+    throw userError('usage', first ? why : NO_ADDRESS)
+  }
   const answer = makeInvite(store, (await identityIn(state, 'gateway')).pin, request)
   if (answer === undefined || !first) return answer
   // A forgotten --state would otherwise show only at the other end, as a key that is not the gateway's.
   return {
     ...answer,
-    warning: `no gateway has run on ${state.path} yet: the invite is for the one that will`,
+    warning: `${none}: the invite is for the one that will, and no other takes it; ${ELSEWHERE}`,
   }
 }
 

@@ -237,6 +237,12 @@ describe('doctor', () => {
     const failed = { ...fine, level: 'fail' as const, check: 'target' as const, about: 'web', text: 'gone' }
     const alarm = { ...failed, check: 'ct' as const, about: 'a.example', advice: 'act', alarm: true as const }
     expect(unwell([failed], 15).message).toBe('1 of 15 checks is not well: target web (gone)')
+    expect(unwell([failed, failed], 15).message).toBe(
+      '2 of 15 checks are not well, the first: target web (gone)',
+    )
+    expect(unwell([failed, alarm, alarm], 15).message).toBe(
+      '3 of 15 checks are not well, 2 of them are alarms, the first: ct a.example (act)',
+    )
     expect(unwell([failed, alarm], 15).message).toBe(
       '2 of 15 checks are not well, 1 of them is an alarm: ct a.example (act)',
     )

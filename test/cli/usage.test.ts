@@ -61,6 +61,24 @@ describe.concurrent('help', () => {
     expect(out).toMatch(/^Usage: blindgate join /)
   })
 
+  it.each([
+    [['-h'], ['--help']],
+    [['help'], ['--help']],
+    [
+      ['tcp', '-h'],
+      ['tcp', '--help'],
+    ],
+    [
+      ['help', 'tcp'],
+      ['tcp', '--help'],
+    ],
+    [['-v'], ['--version']],
+  ])('is also got by %j', async (short, long) => {
+    const { code, out, err } = await workshop.run(short)
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(out).toBe((await workshop.run(long)).out)
+  })
+
   it('and --version answer alone', async () => {
     expect(await workshop.run(['--version'])).toEqual({ code: 0, out: `${manifest.version}\n`, err: '' })
   })
@@ -82,12 +100,16 @@ describe.concurrent('help', () => {
 describe('wrong usage', () => {
   it.each<[string[], RegExp]>([
     [['frob'], /unknown command 'frob'/],
+    [['help', 'frob'], /^blindgate: unknown command 'frob': see "blindgate --help"$/],
+    [['-x'], /^blindgate: unknown option '-x': see "blindgate --help"$/],
+    [['tcp', '-x'], /^blindgate: unknown option '-x': see "blindgate tcp --help"$/],
     [['htp', '80'], /did you mean http\?/],
     [['http'], /missing required argument 'target': see "blindgate http --help"/],
     [['http', '80', '81'], /too many arguments/],
     [['http', '80', '--nmae', 'x'], /unknown option '--nmae': did you mean --name\?/],
     [['http', 'no target'], /TARGET: "no target" is not a target/],
     [['http', 'unix:relative'], /whole path/],
+    [['http', '99999'], /TARGET: target "99999": there is no port 99999: give one from 1 to 65535/],
     [['http', '80', '--name', 'UPPER CASE'], /--name: /],
     [['http', '80', '--gateway', 'x'], /--gateway: /],
     [['http', '80', '--drain', 'soon'], /--drain: "soon" is not a duration/],

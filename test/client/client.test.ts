@@ -80,7 +80,8 @@ describe('ready', () => {
     const [one, two] = [await world.gateway(), await world.gateway()]
     two.grant = ({ name }) => ({
       name,
-      error: { code: 'route_taken', message: 'taken by \u001b[31m"other"' },
+      // The name is said once, by whoever shows it.
+      error: { code: 'route_taken', message: `service "${name}": taken by \u001b[31m"other"` },
     })
     const { client } = await world.client([one, two], [service('web', 8080)])
     client.start()

@@ -337,6 +337,64 @@ ${service('host = "*"\npath = "/"\nadd_headers = {}', 'http', '2')}${service('pa
     ).toMatch(/^5: service name "tcp-22" \(made/)
   })
 
+  /** A file of two services with names of their own. */
+  const two = (first: string, second: string, type = 'http', begin = ''): string =>
+    `${begin}${service(`name = "a"\n${first}`, type, '1')}${service(`name = "b"\n${second}`, type, '2')}`
+
+  it.each([
+    [
+      'tcp',
+      'port = 22',
+      'port = 22',
+      '10: port 22 is taken by the service "a" above: give it another port, or leave port out and the gateway chooses one',
+    ],
+    [
+      'http',
+      'host = "a.example"',
+      'host = ["b.example", "A.example"]',
+      '10: host "a.example" is taken by the service "a" above: give it another host or path',
+    ],
+    [
+      'http',
+      'host = "*"\npath = "/"',
+      'host = "*"',
+      '11: host "*" is taken by the service "a" above: give it another host or path',
+    ],
+    [
+      'http',
+      'path = "/api"\nhost = "a.example"',
+      'path = "/api/"\nhost = "a.example"',
+      '12: host "a.example" with path "/api" is taken by the service "a" above: give it another host or path',
+    ],
+    [
+      'https',
+      'tls = "self-signed"\nhost = "a.example"',
+      'tls = "passthrough"\nhost = "a.example"',
+      '12: host "a.example" is taken by the service "a" above: give it another host',
+    ],
+  ])('gives no place of visitors to two %s services (%j, %j)', async (type, one, other, says) => {
+    expect(await complaint(loadClientFile, await fileOf(two(one, other, type)))).toBe(says)
+  })
+
+  it('lets two services be where a gateway can serve both', async () => {
+    const gateways = `${GATEWAY}${GATEWAY.replace('vps.', 'other.')}`
+    const at = (name: string): string => `gateway = ["${name}.example.com:9001"]\nport = 22`
+    for (const toml of [
+      two(at('vps'), at('other'), 'tcp', gateways),
+      two('gateway = []\nport = 22', 'port = 22', 'tcp'),
+      // The gateway chooses: with a domain each has a host of its own.
+      two('', ''),
+      two('', '', 'tcp'),
+      two('host = "a.example"', 'host = "a.example"\npath = "/api"'),
+      two('host = "*.example"', 'host = "a.example"'),
+      `${service('host = "a.example"\ntls = "self-signed"', 'https')}${service('host = "a.example"')}`,
+    ]) {
+      expect((await clientFile(toml)).services).toHaveLength(2)
+    }
+    const shared = two(at('vps'), 'port = 22', 'tcp', gateways)
+    expect(await complaint(loadClientFile, await fileOf(shared))).toMatch(/^17: port 22 is taken/)
+  })
+
   it('has gateways once, and services that name them', async () => {
     expect(await complaint(loadClientFile, await fileOf(GATEWAY + GATEWAY))).toBe(
       '5: gateway vps.example.com:9001 stands here twice: keep one of them',

@@ -25,7 +25,7 @@ less the gateway's own.
 ## blindgate.toml
 
 Read by \`blindgate up\` (\`-c FILE\` for another), and again on SIGHUP and whenever it changes. Without \`[[gateway]]\` it uses the one
-gateway that this machine has joined.
+gateway that this machine has joined. Two services that visitors would find at the same place of one gateway are an error.
 
 ${table(CLIENT_KEYS)}
 
@@ -33,7 +33,7 @@ ${table(CLIENT_KEYS)}
 
 | variable | as |
 |-|-|
-| \`BLINDGATE_STATE\` | \`--state\`: the folder of keys and enrolments |
+| \`BLINDGATE_STATE\` | \`--state\`: the folder of keys and enrolments. When left out \`/var/lib/blindgate\` for root, \`$XDG_STATE_HOME/blindgate\` or \`~/.local/state/blindgate\` for others |
 | \`BLINDGATE_LOG_LEVEL\` | \`--log-level\` |
 ${Object.entries(GATEWAY_ENVIRONMENT)
   .map(([setting, variable]) => `| \`${variable}\` | ${SETTINGS[setting as keyof typeof SETTINGS]} |`)

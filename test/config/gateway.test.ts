@@ -197,6 +197,21 @@ describe('gateway.toml', () => {
       'drain = "30"',
       '1: drain: "30" is not a duration: write a whole number and ms, s, m, h or d, as in "30s"',
     ],
+    ...(
+      [
+        ['3.5', '3.5'],
+        ['true', 'true'],
+        ['100', '100'],
+        ['0', '0'],
+        ['"100"', '"100"'],
+        ['"many"', '"many"'],
+        ['[2]', 'that'],
+        ['2020-01-01', 'that'],
+      ] as const
+    ).map(([said, shown]): [string, string] => [
+      `workers = ${said}`,
+      `1: workers: ${shown} is no number of workers: write a whole number from 1 to 64, or "auto" for one a core`,
+    ]),
     ['memory = "1MiB"', '1: memory: "1MiB" is too little memory for visitors: give 16MiB or more'],
     ['address = ":9001"', '1: address: ":9001" names no host: write host:9001'],
     ['domain = "a b"', '1: domain: "a b" is not a domain: write a DNS name, as in "example.com"'],

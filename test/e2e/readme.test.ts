@@ -28,9 +28,12 @@ const ELSEWHERE = [
   'npx blindgate https 8443 --host app.example.com --tls passthrough',
   // It asks an authority of the internet: test/e2e has one of its own.
   'npx blindgate https 8080 --host app.example.com',
-  // test/packaging holds the units, and that the package has what these lines copy.
+  // test/packaging holds the units, `blindgate-as`, and that the package has what these lines copy.
   'npm ci && npm install --global "$(npm pack --silent)"',
   'sudo systemctl enable --now blindgate-gateway',
+  'sudo blindgate-as gateway invite',
+  'sudo blindgate-as client join',
+  'sudo systemctl enable --now blindgate-client',
   'cd "$(npm root --global)/blindgate/packaging/systemd" && sudo cp *.service /etc/systemd/system/ && sudo cp blindgate-as /usr/local/bin/',
 ]
 const MAKE = 'make'

@@ -195,7 +195,7 @@ describe('doctor', () => {
     ])
     expect(ended.out).toMatch(/^ {6}→ start it, or correct `target`$/m)
     expect(lastLine(ended.err)).toMatch(
-      /^blindgate: 4 of 12 checks are not well: service web \(start `blindgate up`\)$/,
+      /^blindgate: 4 of 12 checks are not well, the first: service web \(start `blindgate up`\)$/,
     )
   })
 
