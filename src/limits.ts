@@ -595,6 +595,8 @@ export const COLLECT_GARBAGE_BYTES = 2 * MiB
 export const COLLECT_BUSY = 0.1
 export const COLLECT_AGAIN = 4
 export const COLLECT_CHECK_MS = 1_000
+/** From the start to its own garbage: V8 gives its young space back where little was allocated for five seconds, and not before. */
+export const COLLECT_START_MS = 6_000
 /**
  * Garbage that a small heap may hold before V8 marks all of it. Twice what sockets' buffers come to between two collections of
  * young ones (32 MB), and as much again; a heap larger than this has that room anyway.

@@ -5,7 +5,7 @@ import type { z } from 'zod'
 import { type TunnelError, userError } from '../errors.ts'
 import { CONFIG_BYTES } from '../limits.ts'
 import { causes, explain } from './schema.ts'
-import { type KeyPath, type Problem, readToml } from './toml.ts'
+import type { KeyPath, Problem } from './toml.ts'
 
 /** Notes a mistake at a key. */
 export type Complain = (path: KeyPath, detail: string) => void
@@ -19,6 +19,8 @@ export type Check<T> = (value: T, complain: Complain) => void | Promise<void>
  * it, one line each: `file:line: what: what to do`.
  */
 export async function loadFile<T>(path: string, schema: z.ZodType<T>, check: Check<T>): Promise<T> {
+  // The parser stays in memory for good: it is not loaded by who has no file.
+  const { readToml } = await import('./toml.ts')
   const document = readToml(textOf(path, await contents(path)))
   if ('detail' in document) throw mistake(path, document)
   const problems: Problem[] = []

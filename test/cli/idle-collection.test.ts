@@ -25,8 +25,8 @@ describe('collections', () => {
   const collect = vi.fn<() => void>()
 
   beforeEach(() => {
-    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
-    vi.mocked(runInNewContext).mockReturnValueOnce(collect)
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'setTimeout', 'clearTimeout'] })
+    vi.mocked(runInNewContext).mockClear().mockReturnValueOnce(collect)
     collect.mockReset()
   })
 
@@ -65,5 +65,6 @@ describe('collections', () => {
     lives(COLLECT_BUSY + 0.01, () => 10 * MiB)
     vi.advanceTimersByTime(60 * COLLECT_CHECK_MS)
     expect(collect).not.toHaveBeenCalled()
+    expect(runInNewContext).not.toHaveBeenCalled()
   })
 })
