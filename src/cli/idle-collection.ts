@@ -11,10 +11,11 @@ import { leaveHeapRoom } from './heap-room.ts'
 
 /**
  * Collects garbage while there is nothing else to do, and lets V8 leave it alone while there is. What sockets read lies
- * outside V8's heap, where V8 sees no reason to hurry: a program that falls idle after a burst would keep all of it. A download that its visitor stalls after the
- * kernel took 5 MB of it cost 10 MB on both sides together, none of it in use; five seconds later it is 3.5 or less.
+ * outside V8's heap, where V8 sees no reason to hurry: a program that falls idle after a burst would keep all of it. A
+ * download that its visitor stalls after the kernel took 5 MB of it cost 10 MB on both sides together, none of it in use;
+ * five seconds later it is 3.5 or less.
  *
- * Only for a process of our own: a library does not do this to its host. The timer keeps nothing alive.
+ * Only for a process of our own: a library does not do this to its host. Its timers keep nothing alive.
  */
 export function collectWhenIdle(): void {
   let collect: (() => void) | undefined

@@ -9,13 +9,7 @@ const shared = Buffer.allocUnsafeSlow(READ_BYTES)
 let piece = Buffer.allocUnsafeSlow(READ_PIECE_BYTES)
 let used = 0
 
-/**
- * Has a socket read by a buffer that all such sockets share, each chunk a copy of its own, as long as what came. Node would
- * take 64 KiB from the allocator for each read, give back the rest, and plan a tick to read ahead: a gateway of 64
- * visitors needs a tenth less CPU so.
- *
- * Called by Node as a method of the socket that was read.
- */
+/** Called by Node as a method of the socket that was read. */
 function take(this: Socket, bytes: number): boolean {
   const chunk = copied(bytes)
   // In flow there is nothing to keep.
@@ -40,7 +34,7 @@ function copied(bytes: number): Buffer {
   return chunk
 }
 
-/** For a socket that is about to be made. */
+/** As `readShared`, for a socket that is about to be made. */
 export const SHARED_READ: OnRead = { buffer: shared, callback: take }
 
 /** Where Node keeps the two for a socket: it has an option for those that are dialled, and none for those that come. */
@@ -55,7 +49,12 @@ function keys(): (symbol | undefined)[] {
   return found
 }
 
-/** The same for a socket that is there, of TCP or TLS. Where Node has no place for it any more it reads as it always does. */
+/**
+ * Has a socket of TCP or TLS read by a buffer that all such sockets share, each chunk a copy of its own, as long as what
+ * came. Node would take 64 KiB from the allocator for each read, give back the rest, and plan a tick to read ahead: a
+ * gateway of 64 visitors needs a tenth less CPU so. In all else it is the socket that it was, but that a paused one reads
+ * nothing ahead. Where Node has no place for this any more it reads as it always does.
+ */
 export function readShared<Of extends Socket>(socket: Of): Of {
   const handle = Reflect.get(socket, '_handle') as { useUserBuffer?(buffer: Uint8Array): void } | null
   if (BUFFER === undefined || CALLBACK === undefined || handle?.useUserBuffer === undefined) return socket
