@@ -5,21 +5,23 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ORDERLY_CLOSE_MS, STREAM_QUEUE_BYTES, STREAM_WINDOW_BYTES } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
 import { duplexOf, type StreamDuplex, splice } from '../../src/net/index.ts'
-import { all, type Joined, type JoinedOptions, Opened, openHandles, pattern, turns, until } from './joined.ts'
+import {
+  all,
+  type Joined,
+  type JoinedOptions,
+  type Opened,
+  openedPerTest,
+  pattern,
+  turns,
+  until,
+} from './joined.ts'
 
 const MiB = 1024 * 1024
 
-let opened: Opened
-const handles = openHandles()
-
-beforeEach(() => {
-  opened = new Opened()
-})
-
-afterEach(async () => {
+const opened = openedPerTest()
+// Before what was opened is closed, which waits.
+afterEach(() => {
   vi.useRealTimers()
-  await opened.close()
-  await until(() => openHandles() === handles)
 })
 
 interface Ends {

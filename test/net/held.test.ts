@@ -1,21 +1,11 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { HELD_BYTES } from '../../src/limits.ts'
 import { HeldSocket, splice } from '../../src/net/index.ts'
-import { all, Opened, openHandles, pattern, turns, until } from './joined.ts'
+import { all, openedPerTest, pattern, turns, until } from './joined.ts'
 
-let opened: Opened
-const handles = openHandles()
-
-beforeEach(() => {
-  opened = new Opened()
-})
-
-afterEach(async () => {
-  await opened.close()
-  await until(() => openHandles() === handles)
-})
+const opened = openedPerTest()
 
 function holding(socket: Socket, onGone: (held: HeldSocket) => void): HeldSocket {
   return new HeldSocket(socket, { onGone })

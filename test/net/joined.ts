@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import type { Readable } from 'node:stream'
+import { afterEach } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
 import { Session, type SessionOptions, type Stream, type StreamSink } from '../../src/mux/index.ts'
 
@@ -144,6 +145,17 @@ export class Opened {
     this.#servers.length = 0
     this.#joined.length = 0
   }
+}
+
+/** What each test of a file opens; closed behind it, and nothing is left. */
+export function openedPerTest(): Opened {
+  const opened = new Opened()
+  const handles = openHandles()
+  afterEach(async () => {
+    await opened.close()
+    await until(() => openHandles() === handles)
+  })
+  return opened
 }
 
 /** Everything that `socket` says until its end. Rejects if it breaks. (Iterating would destroy the socket at its end.) */

@@ -3,24 +3,14 @@ import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, TLSSocket } from 'node:tls'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { createIdentity } from '../../src/identity/index.ts'
 import { READ_PIECE_BYTES } from '../../src/limits.ts'
 import { connectSocket, readShared } from '../../src/net/index.ts'
 import { tunnelContext } from '../../src/transport/tls.ts'
-import { all, Opened, openHandles, pattern, turns, until } from './joined.ts'
+import { all, openedPerTest, pattern, turns, until } from './joined.ts'
 
-let opened: Opened
-const handles = openHandles()
-
-beforeEach(() => {
-  opened = new Opened()
-})
-
-afterEach(async () => {
-  await opened.close()
-  await until(() => openHandles() === handles)
-})
+const opened = openedPerTest()
 
 /** Both ends of a new connection, of which `near` reads by the shared buffer and is paused. */
 type Ends = { near: Socket; far: Socket }

@@ -1,24 +1,14 @@
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { TunnelError } from '../../src/errors.ts'
 import { SOCKET_STREAM_QUEUE_BYTES, SOCKET_STREAM_UNREAD_BYTES } from '../../src/limits.ts'
 import type { Stream, StreamSink } from '../../src/mux/index.ts'
 import { connectSocket, SocketStream } from '../../src/net/index.ts'
-import { all, Opened, openHandles, pattern, turns, until } from './joined.ts'
+import { all, openedPerTest, pattern, turns, until } from './joined.ts'
 
-let opened: Opened
-const handles = openHandles()
-
-beforeEach(() => {
-  opened = new Opened()
-})
-
-afterEach(async () => {
-  await opened.close()
-  await until(() => openHandles() === handles)
-})
+const opened = openedPerTest()
 
 /** Takes what comes, or lets it lie. */
 class Sink implements StreamSink {

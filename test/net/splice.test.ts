@@ -3,26 +3,16 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { TunnelError } from '../../src/errors.ts'
 import { HELD_BYTES, LINGER_MS, STREAM_QUEUE_BYTES, STREAM_WINDOW_BYTES } from '../../src/limits.ts'
 import type { Stream } from '../../src/mux/index.ts'
 import { idleSweep, type Splice, type SpliceOptions, type SpliceResult, splice } from '../../src/net/index.ts'
-import { all, type Joined, type JoinedOptions, Opened, openHandles, pattern, turns, until } from './joined.ts'
+import { all, type Joined, type JoinedOptions, openedPerTest, pattern, turns, until } from './joined.ts'
 
 const MiB = 1024 * 1024
 
-let opened: Opened
-const handles = openHandles()
-
-beforeEach(() => {
-  opened = new Opened()
-})
-
-afterEach(async () => {
-  await opened.close()
-  await until(() => openHandles() === handles)
-})
+const opened = openedPerTest()
 
 interface Chain {
   joined: Joined
